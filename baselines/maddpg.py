@@ -1,0 +1,144 @@
+"""MADDPG: multi-agent deep deterministic policy gradient.
+
+Lowe, Wu, Tamar, Harb, Abbeel and Mordatch, "Multi-Agent Actor-Critic for Mixed
+Cooperative-Competitive Environments", NeurIPS 2017. The loop (their Algorithm 1)::
+
+    every step:   u_i = mu_i(o_i) + noise; execute u, store (o, u, r, o')
+    every update: critic i  minimise (Q_i(x, u) - y_i)^2, y_i = r + gamma Q_i'(x', mu'(o')) (eq. 6)
+                  actor i   ascend Q_i(x, u_1..mu_i(o_i)..u_N), others' actions replayed (eq. 5)
+                  targets   follow with rate tau
+
+Deviations: Gaussian exploration noise with a geometric decay instead of an Ornstein-Uhlenbeck
+process (the paper's is tied to time, and one-step games have none); tanh-bounded actions instead
+of a penalty on the actors' outputs; learning rates decay along a cosine, and the critic's inputs
+and outputs are scaled, as for every algorithm here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rocompare import api
+from rocompare.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_of
+from rocompare.rng import Streams
+from rocompare.schedule import cosine, geometric
+
+
+class MADDPG:
+    version = 1
+
+    class Config(api.Config):
+        updates_per_step: int = Field(2, gt=0)
+        """Calls of ``update`` after each environment step."""
+        gamma: float = Field(0.95, ge=0, le=1)
+        """Discount."""
+        tau: float = Field(0.01, gt=0, le=1)
+        """Step of the target networks."""
+        noise_first: float = Field(0.5, gt=0)
+        """Standard deviation of the exploration noise at the start, in units of the action."""
+        noise_last: float = Field(0.05, gt=0)
+        """The same from ``noise_end`` on."""
+        noise_end: float = Field(0.8, gt=0, le=1)
+        """Share of the budget at which the noise's geometric decay ends."""
+        others: Literal["batch", "policy"] = "batch"
+        """Others' actions in the actor's gradient: replayed (the paper) or from their actors."""
+        actor_lr: float = Field(0.005, gt=0)
+        critic_lr: float = Field(0.01, gt=0)
+        lr_last: float = Field(0.02, gt=0, le=1)
+        """Share of the learning rates left at the end of the cosine."""
+        clip: float = Field(10.0, gt=0)
+        """Largest gradient norm of a seed."""
+        hidden: int = Field(64, gt=0)
+        """Units in each of two hidden layers."""
+        actor_activation: Activation = "relu"
+        critic_activation: Activation = "silu"
+        critic_input_scale: float = Field(3.0, gt=0)
+        critic_output_scale: float = Field(10.0, gt=0)
+
+    def __init__(
+        self, spec: api.EnvSpec, config: MADDPG.Config, seeds: Sequence[int], device: torch.device
+    ) -> None:
+        self.spec, self.config = spec, config
+        n_seeds, n, a, o = len(seeds), spec.n_agents, spec.action_dim, spec.obs_dim
+        init = Streams(seeds, "init", device)
+        self.explore = Streams(seeds, "explore", device)
+        h = config.hidden
+        self.actor = MLP((n_seeds, n), (o, h, h, a), config.actor_activation, init)
+        self.critic = MLP(
+            (n_seeds, n),
+            (n * (o + a), h, h, 1),
+            config.critic_activation,
+            init,
+            input_scale=config.critic_input_scale,
+            output_scale=config.critic_output_scale,
+        )
+        self.target_actor, self.target_critic = self.actor.clone(), self.critic.clone()
+        self.actor_adam = Adam(self.actor, config.actor_lr, config.clip)
+        self.critic_adam = Adam(self.critic, config.critic_lr, config.clip)
+        self.noise_scale = config.noise_first
+        self.own = torch.eye(n, dtype=torch.bool, device=device)[:, None, :, None]  # [N, 1, N, 1]
+
+    def act(self, obs: Tensor, mode: api.Mode) -> Tensor:
+        with torch.no_grad():
+            action = torch.tanh(self.actor(obs.transpose(1, 2))).transpose(1, 2)  # [S, E, N, A]
+        if mode == "explore":
+            noise = self.explore.normal(*action.shape[1:])
+            action = (action + self.noise_scale * noise).clamp_(-1, 1)
+        return action
+
+    def note(self, obs: Tensor, action: Tensor) -> dict[str, Tensor]:
+        del obs, action
+        return {}
+
+    def update(self, batch: api.Batch, progress: float) -> dict[str, Tensor]:
+        c = self.config
+        self.noise_scale = geometric(progress, c.noise_first, c.noise_last, 0, c.noise_end)
+        lr_factor = cosine(progress, c.lr_last)
+        td_loss = self._td_loss(batch)
+        self.critic_adam.step(td_loss, lr_factor)
+        self.actor_adam.step(self._actor_loss(batch), lr_factor)
+        self.target_critic.follow(self.critic, c.tau)
+        self.target_actor.follow(self.actor, c.tau)
+        return {"td_loss": td_loss.detach().mean(1)}
+
+    def _q(self, critic: MLP, obs: Tensor, joint: Tensor, frozen: bool = False) -> Tensor:
+        """``obs [S, B, N, O]``, ``joint [S, N or 1, B, N, A]`` -> every agent's ``[S, N, B]``."""
+        n = self.spec.n_agents
+        rows = joint.shape[2]
+        state = obs.flatten(2).unsqueeze(1).expand(-1, n, rows, -1)
+        action = joint.flatten(3).expand(-1, n, -1, -1)
+        return critic(torch.cat([state, action], -1), frozen=frozen).squeeze(-1)
+
+    def _td_loss(self, batch: api.Batch) -> Tensor:
+        """Equation 6: ``[S, N]``."""
+        with torch.no_grad():
+            next_action = torch.tanh(self.target_actor(batch.next_obs.transpose(1, 2)))
+            joint = next_action.transpose(1, 2).unsqueeze(1)  # [S, 1, B, N, A]
+            next_q = self._q(self.target_critic, batch.next_obs, joint)  # [S, N, B]
+            discount = self.config.gamma * (1 - batch.terminated)
+            q_target = batch.reward.unsqueeze(1) + discount.unsqueeze(1) * next_q
+        q = self._q(self.critic, batch.obs, batch.action.unsqueeze(1))
+        return seed_mean((q - q_target).square(), keep=2)
+
+    def _actor_loss(self, batch: api.Batch) -> Tensor:
+        """Minus the objective of equation 5: ``[S, N]``."""
+        action = torch.tanh(self.actor(batch.obs.transpose(1, 2)))  # [S, N, B, A]
+        if self.config.others == "batch":
+            others = batch.action.unsqueeze(1)  # [S, 1, B, N, A]
+        else:
+            others = action.detach().transpose(1, 2).unsqueeze(1)
+        # Agent i's critic sees agent i's action from its actor, in a copy of the joint action.
+        joint = torch.where(self.own, action.unsqueeze(3), others)  # [S, N, B, N, A]
+        return -seed_mean(self._q(self.critic, batch.obs, joint, frozen=True), keep=2)
+
+    def state_dict(self) -> dict[str, Any]:
+        return state_of(self) | {"noise_scale": self.noise_scale}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        load_state_of(self, state)
+        self.noise_scale = state["noise_scale"]

@@ -1,0 +1,29 @@
+"""rocompare: a benchmark for relative over-generalization in cooperative multi-agent RL.
+
+>>> suite = rocompare.load_suite("suites/max_of_three.yaml")
+>>> frame = rocompare.run(suite, "results")
+>>> rocompare.load_results("results")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["load_results", "load_suite", "run"]
+
+if TYPE_CHECKING:
+    from rocompare.config import load_suite
+    from rocompare.results import load_results
+    from rocompare.runner import run
+
+_HOME = {"load_suite": "config", "load_results": "results", "run": "runner"}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported at first use: the command line's help must not wait for pandas and torch.
+    if name in _HOME:
+        import importlib
+
+        return getattr(importlib.import_module(f"rocompare.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'rocompare' has no attribute '{name}'")

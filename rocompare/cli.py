@@ -1,0 +1,244 @@
+"""The command line: parse, call, print.
+
+Exit codes: 0 all is well; 1 a cell failed; 2 wrong usage or input; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+app = typer.Typer(
+    name="rocompare",
+    help="Benchmark algorithms that mitigate relative over-generalization in cooperative "
+    "multi-agent reinforcement learning.",
+    epilog="Exit codes: 0 all is well, 1 a cell failed, 2 wrong usage or input, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+class Device(StrEnum):
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class TableFormat(StrEnum):
+    rich = "rich"
+    markdown = "markdown"
+    csv = "csv"
+    latex = "latex"
+    json = "json"
+
+
+SuiteArgument = Annotated[Path, typer.Argument(metavar="SUITE", help="Suite file (YAML).")]
+ResultsOption = Annotated[Path, typer.Option("--results", help="Folder that results go to.")]
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    del version  # main() answers it before a command is needed
+
+
+@app.command()
+def run(
+    suite: SuiteArgument,
+    results: ResultsOption = Path("results"),
+    seeds: Annotated[
+        int | None, typer.Option(help="Train seeds 0..N-1 instead of the suite's.", metavar="N")
+    ] = None,
+    algorithm: Annotated[
+        list[str] | None, typer.Option(help="Only this algorithm; repeatable.", metavar="NAME")
+    ] = None,
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="Only this scenario; repeatable.", metavar="NAME")
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Cells that train at a time; default: one per core.", metavar="N", min=1),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where tensors live.")] = Device.cpu,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what would be trained, and train nothing.")
+    ] = False,
+) -> None:
+    """Train what a suite still lacks. Finished seeds are kept; an interrupted run continues."""
+    from rocompare import runner
+    from rocompare.display import Display
+
+    chosen = _load_suite(suite).select(seeds, algorithm, scenario)
+    if plan:
+        _print_plan(chosen, results, jobs)
+        return
+    if device is Device.cuda:
+        import torch
+
+        if not torch.cuda.is_available():
+            _fail("--device cuda: this torch sees no CUDA device; use --device cpu")
+    console = _console()
+    with Display(console) as display:
+        outcome = runner.run_suite(
+            chosen, results, jobs=jobs, device=device.value, watch=display.show
+        )
+    trained = sum(len(status.missing) for status in outcome.cells if status.state == "done")
+    line = f"{trained} seeds trained in {outcome.seconds:.1f} s; results in {results / chosen.name}"
+    for message in outcome.messages:
+        _say(message)
+    for status in outcome.failed:
+        folder = results / status.cell.path
+        _say(f"failed: {status.cell.label}: {status.error}\n  see {folder / 'failure.json'}")
+    if outcome.interrupted:
+        _say(f"interrupted; {line}\ncontinue with the same command")
+        raise typer.Exit(130)
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _print_plan(suite: Any, results: Path, jobs: int | None) -> None:
+    from rocompare import runner
+    from rocompare.display import clock
+
+    statuses = runner.plan(suite, results)
+    jobs = jobs or runner.default_jobs()
+    console = _console()
+    for status in statuses:
+        done = len(status.cell.seeds) - len(status.missing)
+        text = f"{status.cell.label}: {done}/{len(status.cell.seeds)} seeds done  {status.cell.key}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    missing = sum(len(status.missing) for status in statuses)
+    text = f"{len(statuses)} cells, {missing} seeds to train"
+    if missing:
+        seconds = runner.estimate_seconds(statuses, results, jobs)
+        known = seconds is not None and f"about {clock(seconds)} with {jobs} jobs"
+        text += f", {known or 'time unknown until a first cell is finished'}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def table(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Results folder, or part of one.")],
+    form: Annotated[TableFormat, typer.Option("--format", help="Form of the output.")] = (
+        TableFormat.rich
+    ),
+    noiseless: Annotated[
+        bool,
+        typer.Option("--noiseless", help="Returns with the policy's noise set to zero."),
+    ] = False,
+) -> None:
+    """Print mean ± std of the returns over seeds, algorithms x scenarios."""
+    from rocompare import report
+
+    found = report.return_table(path, "return_noiseless" if noiseless else "return")
+    if form is TableFormat.rich:
+        report.print_table(found, _console())
+    else:
+        typer.echo(report.render(found, form.value), nl=False)
+
+
+@app.command("list")
+def list_() -> None:
+    """List the algorithms, environments and reference tables that rocompare ships."""
+    from rocompare import registry
+
+    for title, entries in (
+        ("algorithms", registry.ALGORITHMS),
+        ("environments", registry.ENVIRONMENTS),
+        ("references", registry.REFERENCES),
+    ):
+        typer.echo(f"{title}:")
+        for name, place in entries.items():
+            typer.echo(f"  {name:<14} {place}")
+
+
+@app.command()
+def validate(suite: SuiteArgument) -> None:
+    """Check a suite file and the hyperparameters in it; train nothing."""
+    checked = _load_suite(suite)
+    cells = len(checked.algorithms) * len(checked.scenarios)
+    typer.echo(
+        f"{suite}: valid: {len(checked.algorithms)} algorithms x {len(checked.scenarios)} "
+        f"scenarios = {cells} cells, {len(checked.seeds)} seeds each"
+    )
+
+
+@app.command()
+def bench(
+    seconds: Annotated[
+        float, typer.Option(help="Time for each measurement.", min=0.01, max=600)
+    ] = 2.0,
+) -> None:
+    """Measure training throughput on one core against plain one-seed code."""
+    from rocompare import bench as bench_module
+
+    bench_module.main(seconds, _console())
+
+
+def _load_suite(path: Path) -> Any:
+    import sys
+
+    from rocompare.config import load_suite
+
+    # A user's own "my_pkg.my_algo:MyAlgo" may lie in the folder where the command is given.
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    return load_suite(path)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _fail(text: str, code: int = 2) -> NoReturn:
+    _say(f"error: {text}")
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """The ``rocompare`` script: every expected error ends as a message and an exit code."""
+    import os
+    import sys
+
+    if sys.argv[1:] == ["--version"]:
+        from rocompare import __version__
+
+        print(__version__)
+        return
+    try:
+        app()
+    except BrokenPipeError:
+        # The reader of our output left, as `head` does; nothing is wrong with us.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        sys.exit(130)
+    except Exception as error:
+        from rocompare.config import SuiteError
+
+        problems = error.problems if isinstance(error, SuiteError) else [str(error)]
+        # Imported late: reading results needs pandas.
+        results_error = getattr(sys.modules.get("rocompare.results"), "ResultsError", SuiteError)
+        if not isinstance(error, SuiteError | OSError | results_error):
+            raise
+        for problem in problems:
+            _say(f"error: {problem}")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

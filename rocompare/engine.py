@@ -1,0 +1,304 @@
+"""The only training loop: one cell, all its seeds as one program.
+
+The engine knows nothing of an algorithm's inside, nor of an environment's: it moves tensors with
+leading ``[S, E]`` between the two, and through the replay buffer.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rocompare import registry
+from rocompare.api import Algorithm, Env, EnvSpec, Mode
+from rocompare.config import Cell
+from rocompare.nn import MLP
+from rocompare.replay import Replay
+from rocompare.results import CellResult, SeedResult
+from rocompare.rng import Streams
+
+KEPT_ACTIONS = 20
+"""Joint actions of the final evaluation that a one-step game's record keeps, per seed."""
+CHECKPOINT_SECONDS = 30.0
+
+
+class Interrupted(Exception):
+    """Training was asked to stop; a checkpoint was written if there is a place for it."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a cell has come."""
+
+    fraction: float
+    mean_return: float
+    """Over seeds that have not diverged, at the newest evaluation; NaN before the first."""
+    in_optimum: int
+    """Seeds in the optimum's basin."""
+    n_seeds: int
+    updates_per_second: float
+    """Of one seed, times the seeds."""
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Episodes of all seeds under one mode of execution; tensors ``[S, episodes]``."""
+
+    returns: Tensor
+    basin: Tensor
+    actions: Tensor | None
+    """``[S, episodes, N*A]`` in one-step games"""
+
+    def in_optimum(self) -> Tensor:
+        """``[S]`` share of the episodes that ended in the optimum's basin."""
+        return (self.basin == 0).float().mean(1)
+
+
+class _Training:
+    """The state of a cell in training."""
+
+    def __init__(self, cell: Cell, device: torch.device) -> None:
+        self.cell = cell
+        self.device = device
+        algorithm_class = registry.load("algorithm", cell.algorithm.use)
+        self.env_class = registry.load("environment", cell.scenario.env)
+        self.config = algorithm_class.Config.model_validate(cell.algorithm.params)
+        self.env_config = self.env_class.Config.model_validate(cell.scenario.params)
+        self.env: Env = self.make_env(cell.budget.envs, "env")
+        self.spec: EnvSpec = self.env.spec
+        self.algorithm: Algorithm = algorithm_class(self.spec, self.config, cell.seeds, device)
+        self.n_steps = math.ceil(cell.budget.env_steps / cell.budget.envs)
+        self.replay = Replay(
+            self.spec,
+            min(self.config.replay_capacity, self.n_steps * cell.budget.envs),
+            len(cell.seeds),
+            Streams(cell.seeds, "replay", device),
+            device,
+        )
+        self.random = Streams(cell.seeds, "random", device)
+        self.random_steps = round(self.config.random_until * self.n_steps)
+        # At least one transition must be there to learn from.
+        self.first_update = min(round(self.config.learn_from * self.n_steps), self.n_steps - 1)
+        points = min(cell.evaluation.points, self.n_steps)
+        self.evaluate_at = {round(self.n_steps * (i + 1) / points) for i in range(points)}
+        self.step = 0
+        self.updates = 0
+        self.seconds = 0.0
+        self.diverged = torch.zeros(len(cell.seeds), dtype=torch.bool, device=device)
+        self.curve: list[tuple[int, int, float, float, float, float]] = []
+        self.obs = self.env.reset()
+
+    def make_env(self, n_envs: int, stream: str) -> Env:
+        env: Env = self.env_class(self.env_config, self.cell.seeds, n_envs, stream, self.device)
+        return env
+
+    def advance(self) -> dict[str, Tensor]:
+        """One environment step and the updates that follow it."""
+        if self.step < self.random_steps:
+            shape = (self.cell.budget.envs, self.spec.n_agents, self.spec.action_dim)
+            action = self.random.uniform(*shape) * 2 - 1
+        else:
+            action = self.algorithm.act(self.obs, "explore")
+        extras = self.algorithm.note(self.obs, action)
+        step = self.env.step(action)
+        self.replay.add(self.obs, action, step.reward, step.next_obs, step.terminated, extras)
+        self.obs = step.obs
+        metrics: dict[str, Tensor] = {}
+        if self.step >= self.first_update:
+            progress = self.step / self.n_steps
+            for _ in range(self.config.updates_per_step):
+                metrics = self.algorithm.update(
+                    self.replay.sample(self.config.batch_size), progress
+                )
+                self.updates += 1
+        self.step += 1
+        return metrics
+
+    @torch.no_grad()
+    def evaluate(self, mode: Mode) -> Evaluation:
+        """Play fresh episodes, the same starts for both modes, without touching training."""
+        episodes = self.cell.evaluation.episodes
+        env = self.make_env(episodes, f"evaluation/{self.step}")
+        obs = env.reset()
+        shape = (len(self.cell.seeds), episodes)
+        returns = torch.zeros(shape, device=self.device)
+        basin = torch.zeros(shape, dtype=torch.long, device=self.device)
+        running = torch.ones(shape, dtype=torch.bool, device=self.device)
+        for _ in range(self.spec.horizon):
+            action = self.algorithm.act(obs, mode)
+            step = env.step(action)
+            returns += torch.where(running, step.reward, 0.0)
+            ended = running & (step.terminated | step.truncated)
+            basin = torch.where(ended, step.basin, basin)
+            running = running & ~ended
+            obs = step.obs
+            if not running.any():
+                break
+        return Evaluation(returns, basin, action.flatten(2) if self.spec.horizon == 1 else None)
+
+    def record(self, metrics: dict[str, Tensor]) -> tuple[Evaluation, Evaluation]:
+        """Evaluate both ways and extend the learning curves."""
+        execute, noiseless = self.evaluate("execute"), self.evaluate("noiseless")
+        for value in (*metrics.values(), execute.returns, noiseless.returns):
+            self.diverged |= ~value.reshape(len(self.cell.seeds), -1).isfinite().all(1)
+        columns = (
+            execute.returns.mean(1).tolist(),
+            noiseless.returns.mean(1).tolist(),
+            execute.in_optimum().tolist(),
+            noiseless.in_optimum().tolist(),
+        )
+        env_steps = self.step * self.cell.budget.envs
+        for seed, *values in zip(self.cell.seeds, *columns, strict=True):
+            self.curve.append((seed, env_steps, *values))
+        return execute, noiseless
+
+    def result(self, execute: Evaluation, noiseless: Evaluation) -> CellResult:
+        n_seeds = len(self.cell.seeds)
+        records = []
+        for i, seed in enumerate(self.cell.seeds):
+            actions = execute.actions
+            records.append(
+                SeedResult(
+                    seed=seed,
+                    returns=_numbers(execute.returns[i]),
+                    returns_noiseless=_numbers(noiseless.returns[i]),
+                    basin=self.majority(execute.basin[i]),
+                    basin_noiseless=self.majority(noiseless.basin[i]),
+                    diverged=bool(self.diverged[i]),
+                    env_steps=self.step * self.cell.budget.envs,
+                    updates=self.updates,
+                    parameters=count_parameters(self.algorithm),
+                    seconds=round(self.seconds / n_seeds, 4),
+                    actions=[]
+                    if actions is None
+                    else [
+                        row
+                        for row in actions[i, :KEPT_ACTIONS].tolist()
+                        if all(math.isfinite(x) for x in row)
+                    ],
+                )
+            )
+        return CellResult(records, self.curve)
+
+    def majority(self, basin: Tensor) -> str:
+        counts = torch.bincount(basin, minlength=len(self.spec.basins))
+        return self.spec.basins[int(counts.argmax())]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "seeds": list(self.cell.seeds),
+            "algorithm": self.algorithm.state_dict(),
+            "env": self.env.state_dict(),
+            "replay": self.replay.state_dict(),
+            "random": self.random.state_dict(),
+            "step": self.step,
+            "updates": self.updates,
+            "seconds": self.seconds,
+            "diverged": self.diverged,
+            "curve": self.curve,
+            "obs": self.obs,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in ("algorithm", "env", "replay", "random"):
+            getattr(self, name).load_state_dict(state[name])
+        for name in ("step", "updates", "seconds", "diverged", "obs"):
+            setattr(self, name, state[name])
+        self.curve = [tuple(row) for row in state["curve"]]
+
+    def save_checkpoint(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(self.state_dict(), file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def resume(cls, cell: Cell, device: torch.device, path: Path | None) -> _Training:
+        """Continue from ``path`` if it is a whole checkpoint of these seeds, else start."""
+        training = cls(cell, device)
+        if path is not None and path.exists():
+            try:
+                state = torch.load(path, map_location=device, weights_only=True)
+                if state["seeds"] == list(cell.seeds):
+                    training.load_state_dict(state)
+            except Exception:  # whatever is wrong with the file, the start is right
+                return cls(cell, device)
+        return training
+
+
+def train_cell(
+    cell: Cell,
+    *,
+    device: str = "cpu",
+    report: Callable[[Progress], None] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    checkpoint: Path | None = None,
+) -> CellResult:
+    """Train every seed of ``cell`` and evaluate as the suite says.
+
+    Args:
+        report: called at every evaluation.
+        should_stop: asked after every step.
+        checkpoint: file to continue from and to write to, at intervals and when stopped.
+
+    Raises:
+        Interrupted: ``should_stop`` said so.
+    """
+    training = _Training.resume(cell, torch.device(device), checkpoint)
+    start = saved = time.monotonic()
+    before, first_step, first_updates = training.seconds, training.step, training.updates
+    while training.step < training.n_steps:
+        metrics = training.advance()
+        now = time.monotonic()
+        training.seconds = before + now - start
+        if training.step in training.evaluate_at:
+            execute, noiseless = training.record(metrics)
+            elapsed = max(time.monotonic() - start, 1e-9)
+            done = training.step - first_step
+            ok = ~training.diverged
+            report(
+                Progress(
+                    fraction=training.step / training.n_steps,
+                    mean_return=float(execute.returns.mean(1)[ok].mean()) if ok.any() else math.nan,
+                    in_optimum=int((execute.in_optimum() > 0.5).sum()),
+                    n_seeds=len(cell.seeds),
+                    updates_per_second=(training.updates - first_updates)
+                    * len(cell.seeds)
+                    / elapsed,
+                    seconds_left=elapsed / done * (training.n_steps - training.step),
+                )
+            )
+        stop = should_stop()
+        due = stop or now - saved > CHECKPOINT_SECONDS
+        if due and checkpoint is not None and training.step < training.n_steps:
+            training.save_checkpoint(checkpoint)
+            saved = now
+        if stop and training.step < training.n_steps:
+            raise Interrupted(cell.label)
+    training.seconds = before + time.monotonic() - start
+    return training.result(execute, noiseless)
+
+
+def count_parameters(algorithm: Algorithm) -> int:
+    """Trainable numbers per seed, of the networks that are attributes of ``algorithm``."""
+    networks = [value for value in vars(algorithm).values() if isinstance(value, MLP)]
+    return sum(net.parameters_per_seed() for net in networks if net.flat.requires_grad)
+
+
+def _numbers(values: Tensor) -> list[float | None]:
+    return [round(x, 6) if math.isfinite(x) else None for x in values.tolist()]

@@ -1,0 +1,1 @@
+"""The environments that rocompare ships, one per file."""

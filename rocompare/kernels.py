@@ -1,0 +1,68 @@
+"""RBF kernels and the Stein variational direction.
+
+Stein variational gradient descent: Liu and Wang, NeurIPS 2016. Message passing, where an agent's
+kernel sees only some coordinates: Zhuo et al., ICML 2018.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def median_bandwidth(square: Tensor) -> Tensor:
+    """The median heuristic of Liu and Wang: ``median / log F``.
+
+    Args:
+        square: ``[..., F, U]`` squared distances of ``F`` fixed to ``U`` updated particles.
+
+    Returns:
+        ``[...]`` bandwidths ``h`` for ``k = exp(-d^2 / h)``, at least 1e-6.
+    """
+    return (_median(square.flatten(-2)) / math.log(max(square.shape[-2], 2))).clamp_(min=1e-6)
+
+
+def _median(x: Tensor) -> Tensor:
+    """The lower median over the last axis; numpy's selection is ten times faster on a CPU."""
+    if x.device.type != "cpu":
+        return x.median(-1).values
+    middle = (x.shape[-1] - 1) // 2
+    return torch.from_numpy(np.partition(x.numpy(), middle, -1)[..., middle].copy())
+
+
+def stein_direction(
+    fixed: Tensor,
+    updated: Tensor,
+    score: Tensor,
+    mask: Tensor | None = None,
+    bandwidth: float = 1.0,
+) -> Tensor:
+    """The direction that moves particles towards the density whose score is given.
+
+    For agent ``i`` and updated particle ``u'``, the mean over fixed particles ``u`` of
+    ``k_i(u, u') score_i(u) + grad_{u_i} k_i(u, u')``, with the RBF kernel ``k_i`` on the
+    coordinates of the agents that ``mask[i]`` names.
+
+    Args:
+        fixed: ``[..., N, F, A]`` particles at which the kernel's gradient is taken.
+        updated: ``[..., N, U, A]`` particles to be moved.
+        score: ``[..., N, F, A]`` gradient of the log-density at the fixed particles.
+        mask: ``[N, N]`` 0/1, row ``i`` the coordinates in agent ``i``'s kernel; None: its own.
+        bandwidth: factor on the median heuristic.
+
+    Returns:
+        ``[..., N, U, A]``; no gradients flow through it.
+    """
+    with torch.no_grad():
+        square = (fixed.unsqueeze(-2) - updated.unsqueeze(-3)).square_().sum(-1)  # [..., N, F, U]
+        if mask is not None:
+            square = (mask @ square.flatten(-2)).view_as(square)
+        h = bandwidth * median_bandwidth(square)[..., None, None]  # [..., N, 1, 1]
+        kernel = (-square / h).exp_()
+        # grad_u k = -2/h (u - u') k, summed over u without the [F, U, A] tensor of differences.
+        pull = kernel.mT @ (score - (2 / h) * fixed)  # [..., N, U, A]
+        push = (2 / h) * kernel.sum(-2).unsqueeze(-1) * updated
+        return (pull + push) / fixed.shape[-2]

@@ -1,0 +1,237 @@
+"""Results as tables: terminal, Markdown, CSV, LaTeX, JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rocompare import results
+
+DEFINITION = (
+    "Return: undiscounted team reward per episode of the executed joint action, averaged over "
+    "evaluation episodes, then mean ± sample standard deviation over seeds."
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of the table."""
+
+    mean: float
+    std: float
+    n: int
+    """Seeds that have a finite return."""
+    total: int
+    """Seeds with a record, diverged ones included."""
+    in_optimum: int
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class ReturnTable:
+    """Algorithms x scenarios, in the order of ``algorithms`` and ``scenarios``."""
+
+    algorithms: list[str]
+    scenarios: list[str]
+    entries: dict[tuple[str, str], Entry]
+    notes: list[str]
+
+
+def return_table(path: str | Path, column: str = "return") -> ReturnTable:
+    """Aggregate the results below ``path``.
+
+    Raises:
+        ResultsError: nothing there, or one name stands for two configurations or suites.
+    """
+    frame = results.load_results(path)
+    configs = results.load_configs(path)
+    _refuse_mixtures(frame, path)
+    failures = results.load_failures(path)
+    entries: dict[tuple[str, str], Entry] = {}
+    for (algorithm, scenario), group in frame.groupby(["algorithm", "scenario"], sort=False):
+        finite = group[~group["diverged"] & group[column].notna()]
+        values = finite[column]
+        basin = "basin" if column == "return" else "basin_noiseless"
+        entries[str(algorithm), str(scenario)] = Entry(
+            mean=float(values.mean()) if len(values) else math.nan,
+            std=float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+            n=len(values),
+            total=len(group),
+            in_optimum=int((finite[basin] == "optimum").sum()),
+        )
+    scenarios = list(dict.fromkeys(frame["scenario"]))
+    algorithms = sorted(dict.fromkeys(frame["algorithm"]), key=lambda name: (name != "svnr", name))
+    for scenario in scenarios:
+        column_entries = {a: entries[a, scenario] for a in algorithms if (a, scenario) in entries}
+        means = [e.mean for e in column_entries.values() if not math.isnan(e.mean)]
+        for algorithm, entry in column_entries.items():
+            # Equal in the two decimals that are shown is equally best.
+            if means and round(entry.mean, 2) == round(max(means), 2):
+                entries[algorithm, scenario] = Entry(**{**vars(entry), "best": True})
+    notes = [DEFINITION, _budget_note(configs)]
+    notes += [f"Failed: {cell}: {error}" for cell, error in failures]
+    return ReturnTable(algorithms, scenarios, entries, notes)
+
+
+def _refuse_mixtures(frame: pd.DataFrame, path: str | Path) -> None:
+    """Seeds of different configurations must never be averaged silently."""
+    for names, group in frame.groupby(["algorithm", "scenario"]):
+        keys = sorted(set(zip(group["suite"], group["key"], strict=True)))
+        if len(keys) > 1:
+            folders = ", ".join(f"{suite}/…/{key}" for suite, key in keys)
+            raise results.ResultsError(
+                f"{path}: '{names[0]}' on '{names[1]}' has results of {len(keys)} configurations "
+                f"({folders}); give the folder of one suite, or remove the outdated ones"
+            )
+
+
+def _budget_note(configs: dict[Any, dict[str, Any]]) -> str:
+    budgets = sorted({int(config["budget"]["env_steps"]) for config in configs.values()})
+    episodes = sorted({int(config["evaluation"]["episodes"]) for config in configs.values()})
+    steps = " or ".join(f"{budget:,}" for budget in budgets)
+    return (
+        f"Budget: {steps} environment steps per seed; "
+        f"{' or '.join(map(str, episodes))} evaluation episodes."
+    )
+
+
+def cell_text(entry: Entry | None, default_n: int, *, plus_minus: str = "±") -> str:
+    """``mean ± std``, with ``n=`` where it is not the usual number or seeds diverged."""
+    if entry is None:
+        return "—"
+    if entry.n == 0:
+        return f"diverged (n=0/{entry.total})"
+    text = f"{_number(entry.mean)} {plus_minus} {_number(entry.std)}"
+    if entry.n != entry.total:
+        text += f" (n={entry.n}/{entry.total})"
+    elif entry.n != default_n:
+        text += f" (n={entry.n})"
+    return text
+
+
+def _number(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # adding 0.0 turns -0.00 into 0.00
+
+
+def usual_n(table: ReturnTable) -> int:
+    """The most common number of seeds."""
+    totals = [entry.total for entry in table.entries.values()]
+    return max(set(totals), key=lambda n: (totals.count(n), n))
+
+
+def render(table: ReturnTable, form: str) -> str:
+    """The table as ``markdown``, ``csv``, ``latex``, ``json`` or ``rich`` text."""
+    n = usual_n(table)
+    if form == "csv":
+        return _long(table).to_csv(index=False, lineterminator="\n")
+    if form == "json":
+        rows = _long(table).to_dict("records")
+        clean = [
+            {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+            for row in rows
+        ]
+        return json.dumps({"cells": clean, "notes": [*table.notes, f"n = {n}"]}, indent=1) + "\n"
+    if form == "markdown":
+        return _markdown(table, n)
+    if form == "latex":
+        return _latex(table, n)
+    console = Console(width=10_000, no_color=True, highlight=False)
+    with console.capture() as capture:
+        print_table(table, console)
+    return capture.get()
+
+
+def _long(table: ReturnTable) -> pd.DataFrame:
+    rows = [
+        {
+            "algorithm": algorithm,
+            "scenario": scenario,
+            "mean": entry.mean,
+            "std": entry.std,
+            "n": entry.n,
+            "seeds": entry.total,
+            "in_optimum": entry.in_optimum,
+            "best": entry.best,
+        }
+        for scenario in table.scenarios
+        for algorithm in table.algorithms
+        if (entry := table.entries.get((algorithm, scenario)))
+    ]
+    return pd.DataFrame(rows)
+
+
+def _markdown(table: ReturnTable, n: int) -> str:
+    def row(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cells) + " |"
+
+    lines = [row(["algorithm", *table.scenarios]), row(["---"] * (len(table.scenarios) + 1))]
+    for algorithm in table.algorithms:
+        cells = []
+        for scenario in table.scenarios:
+            entry = table.entries.get((algorithm, scenario))
+            text = cell_text(entry, n)
+            cells.append(f"**{text}**" if entry and entry.best else text)
+        lines.append(row([algorithm, *cells]))
+    return (
+        "\n".join([*lines, "", *(f"{note}  " for note in [*table.notes, f"n = {n} seeds."])]) + "\n"
+    )
+
+
+_LATEX = str.maketrans(
+    {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "±": r"$\pm$", "—": "--"}
+)
+
+
+def _latex(table: ReturnTable, n: int) -> str:
+    lines = [
+        r"\begin{tabular}{l" + "c" * len(table.scenarios) + "}",
+        r"\toprule",
+        " & ".join(["Algorithm", *(s.translate(_LATEX) for s in table.scenarios)]) + r" \\",
+        r"\midrule",
+    ]
+    for algorithm in table.algorithms:
+        cells = []
+        for scenario in table.scenarios:
+            entry = table.entries.get((algorithm, scenario))
+            text = cell_text(entry, n, plus_minus=r"\pm").translate(_LATEX)
+            if entry and entry.n:
+                text = "$" + cell_text(entry, n, plus_minus=r"\pm").replace(" (", r"\ (") + "$"
+                text = rf"$\mathbf{{{text[1:-1]}}}$" if entry.best else text
+            cells.append(text)
+        lines.append(" & ".join([algorithm.translate(_LATEX), *cells]) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [f"% {note}" for note in [*table.notes, f"n = {n} seeds."]]
+    return "\n".join(lines) + "\n"
+
+
+def print_table(table: ReturnTable, console: Console) -> None:
+    """For the terminal; on a narrow one, a scenario at a time instead of broken columns."""
+    n = usual_n(table)
+    width = 16 + sum(max(len(s), 14) + 3 for s in table.scenarios)
+    groups = [table.scenarios] if width <= console.width else [[s] for s in table.scenarios]
+    for scenarios in groups:
+        grid = Table("algorithm", box=None, pad_edge=False, header_style="bold")
+        for scenario in scenarios:
+            grid.add_column(scenario, justify="right", no_wrap=False, overflow="fold")
+        for algorithm in table.algorithms:
+            cells: list[Text] = []
+            for scenario in scenarios:
+                entry = table.entries.get((algorithm, scenario))
+                best = entry is not None and entry.best
+                # The mark must survive a pipe, so it is a character and not only a colour.
+                text = cell_text(entry, n) + ("*" if best else " ")
+                cells.append(Text(text, style="bold green" if best else ""))
+            grid.add_row(Text(algorithm), *cells)
+        console.print(grid)
+        console.print()
+    for note in [*table.notes, f"n = {n} seeds; * best of the column."]:
+        console.print(Text(note, style="dim"), soft_wrap=not console.is_terminal)

@@ -1,0 +1,220 @@
+"""Stein variational negotiated reasoning (SVNR).
+
+Sheng, Li, Jin, Zha, Wang and Wang, "Negotiated Reasoning: On Provably Addressing Relative
+Over-Generalization", AAMAS 2025 (extended abstract). Algorithm 1::
+
+    nested sets C_1 = {}, C_i = {1, .., i-1}: agent i hears the noise of those before it
+    every step:   u_i = f_i(xi_i; xi_{C_i}, s); execute u, store (s, u, r, s')
+    every update: critic   minimise (Q(s, u) - r - gamma V(s'))^2, V(s) = alpha log int exp(Q/alpha)
+                  agent i  particles u ~ f(xi; s); psi_i += Delta_i(u') . df_i(xi')/dpsi_i with
+                           Delta_i(u') = E_u[k_i(u, u') grad_{u_i} Q(s, u)/alpha + grad_{u_i} k_i]
+    alpha anneals towards 0 (Theorem 3.2); k_i is a kernel on (u_i, u_{C_i}) (MP-SVGD, section 5)
+
+The target density is exp(Q/alpha) over the action box itself, so it has no tanh correction: that
+would be a prior that pulls actions away from the border.
+
+Choices where the abstract is silent, and deviations:
+
+- Delta_i is section 5's direction divided by alpha; Adam does not mind the factor.
+- Every particle serves both as fixed and as updated, which uses all samples twice and won in our
+  trials; ``split_particles`` gives halves instead.
+- ``rounds`` K > 1 applies the negotiation policies K times, u^0 = xi, u^{k+1}_i = f_i(u^k_i;
+  u^k_{C_i}, s) (Theorem 3.1); what agent i hears is held fixed in its own gradient.
+- The soft value is an importance-sampled integral whose proposal is, half and half, uniform over
+  the box and a tanh-squashed Gaussian around each particle, with its exact log-density. A sum
+  over the policy's own samples, without a density, would turn into a maximum as alpha falls.
+- Agents condition on their own observation, not on the state.
+- Learning rates decay along a cosine; the critic's inputs and outputs are scaled.
+
+Execution samples noise that agents share along the nesting, as Algorithm 1 does, which is common
+randomness that no baseline has; the noiseless mode xi = 0 needs no communication at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rocompare import api
+from rocompare.kernels import stein_direction
+from rocompare.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_of
+from rocompare.rng import Streams
+from rocompare.schedule import cosine, geometric
+
+
+class SVNR:
+    version = 1
+
+    class Config(api.Config):
+        updates_per_step: int = Field(2, gt=0)
+        """Calls of ``update`` after each environment step."""
+        gamma: float = Field(0.95, ge=0, le=1)
+        """Discount."""
+        tau: float = Field(0.01, gt=0, le=1)
+        """Step of the target critic."""
+        alpha_first: float = Field(30.0, gt=0)
+        """Entropy temperature until ``alpha_begin``, in units of reward."""
+        alpha_last: float = Field(0.1, gt=0)
+        """Entropy temperature from ``alpha_end`` on."""
+        alpha_begin: float = Field(0.1, ge=0, le=1)
+        """Share of the budget at which the geometric fall of alpha begins."""
+        alpha_end: float = Field(0.8, ge=0, le=1)
+        """Share of the budget at which it ends."""
+        particles: int = Field(32, ge=2)
+        """Action samples K per state."""
+        split_particles: bool = False
+        """Half of the particles fixed, half updated, instead of all of them both."""
+        states: int = Field(64, gt=0)
+        """States of the batch that carry particles; a constant observation is one state."""
+        kernel: Literal["nested", "full", "own"] = "nested"
+        """Coordinates in agent i's kernel: (u_i, u_{C_i}), all of u, or u_i alone."""
+        hears: Literal["nested", "own"] = "nested"
+        """Whose noise agent i hears: its own and that of C_i, or its own alone."""
+        bandwidth: float = Field(1.0, gt=0)
+        """Factor on the kernels' median heuristic."""
+        rounds: int = Field(1, gt=0)
+        """Negotiation rounds."""
+        proposal_scale: float = Field(0.3, gt=0)
+        """Standard deviation of the soft value's Gaussian proposals, before tanh."""
+        policy_lr: float = Field(0.005, gt=0)
+        critic_lr: float = Field(0.01, gt=0)
+        lr_last: float = Field(0.02, gt=0, le=1)
+        """Share of the learning rates left at the end of the cosine."""
+        hidden: int = Field(64, gt=0)
+        """Units in each of two hidden layers."""
+        policy_activation: Activation = "tanh"
+        critic_activation: Activation = "silu"
+        critic_input_scale: float = Field(3.0, gt=0)
+        critic_output_scale: float = Field(10.0, gt=0)
+
+    def __init__(
+        self, spec: api.EnvSpec, config: SVNR.Config, seeds: Sequence[int], device: torch.device
+    ) -> None:
+        self.spec, self.config = spec, config
+        n_seeds, n, a, o = len(seeds), spec.n_agents, spec.action_dim, spec.obs_dim
+        init = Streams(seeds, "init", device)
+        self.noise = Streams(seeds, "update", device)
+        self.explore = Streams(seeds, "explore", device)
+        self.execute = Streams(seeds, "execute", device)
+        h = config.hidden
+        self.policy = MLP((n_seeds, n), (o + n * a, h, h, a), config.policy_activation, init)
+        self.critic = MLP(
+            (n_seeds,),
+            (n * (o + a), h, h, 1),
+            config.critic_activation,
+            init,
+            input_scale=config.critic_input_scale,
+            output_scale=config.critic_output_scale,
+        )
+        self.target = self.critic.clone()
+        self.policy_adam = Adam(self.policy, config.policy_lr)
+        self.critic_adam = Adam(self.critic, config.critic_lr)
+        own = torch.eye(n, device=device)
+        nested = torch.ones(n, n, device=device).tril()
+        self.own = own
+        self.others = nested - own if config.hears == "nested" else torch.zeros_like(own)
+        self.mask = {"nested": nested, "full": torch.ones_like(own), "own": own}[config.kernel]
+
+    def act(self, obs: Tensor, mode: api.Mode) -> Tensor:
+        shape = obs.shape[1], self.spec.n_agents, self.spec.action_dim
+        if mode == "noiseless":
+            noise = obs.new_zeros(obs.shape[0], *shape)
+        else:
+            noise = (self.explore if mode == "explore" else self.execute).normal(*shape)
+        with torch.no_grad():
+            return self._negotiate(obs, noise)
+
+    def note(self, obs: Tensor, action: Tensor) -> dict[str, Tensor]:
+        del obs, action
+        return {}
+
+    def update(self, batch: api.Batch, progress: float) -> dict[str, Tensor]:
+        c = self.config
+        alpha = geometric(progress, c.alpha_first, c.alpha_last, c.alpha_begin, c.alpha_end)
+        lr_factor = cosine(progress, c.lr_last)
+        td_loss = self._td_loss(batch, alpha)
+        self.critic_adam.step(td_loss, lr_factor)
+        self.policy_adam.step(self._stein_loss(batch.obs[:, : c.states], alpha), lr_factor)
+        self.target.follow(self.critic, c.tau)
+        return {"td_loss": td_loss.detach()}
+
+    def _negotiate(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """``obs [S, M, N, O]``, ``noise [S, M, N, A]`` -> joint actions ``[S, M, N, A]``."""
+        obs = obs.transpose(1, 2)  # [S, N, M, O]
+        u = noise
+        for _ in range(self.config.rounds):
+            heard = u.detach().unsqueeze(1) * self.others[:, None, :, None]  # [S, N, M, N, A]
+            own = u.transpose(1, 2).unsqueeze(3) * self.own[:, None, :, None]
+            x = torch.cat([obs, (heard + own).flatten(3)], -1)  # [S, N, M, O + N*A]
+            u = torch.tanh(self.policy(x)).transpose(1, 2)
+        return u
+
+    def _q(self, critic: MLP, obs: Tensor, action: Tensor, frozen: bool = False) -> Tensor:
+        """``obs [S, B, N, O]``, ``action [S, B, ..., N, A]`` -> ``[S, B, ...]``."""
+        state = obs.flatten(2)
+        state = state.view(*state.shape[:2], *[1] * (action.dim() - 4), -1)
+        state = state.expand(*action.shape[:-2], -1)
+        return critic(torch.cat([state, action.flatten(-2)], -1), frozen=frozen).squeeze(-1)
+
+    def _td_loss(self, batch: api.Batch, alpha: float) -> Tensor:
+        """Soft Bellman error, section 4: ``[S]``."""
+        q_target = batch.reward
+        if self.spec.horizon > 1:  # a one-step game has nothing to bootstrap
+            value = self._soft_value(batch.next_obs, alpha)
+            q_target = q_target + self.config.gamma * (1 - batch.terminated) * value
+        q = self._q(self.critic, batch.obs.expand(-1, q_target.shape[1], -1, -1), batch.action)
+        return seed_mean((q - q_target).square())
+
+    @torch.no_grad()
+    def _soft_value(self, obs: Tensor, alpha: float) -> Tensor:
+        """``V(s) = alpha log E_{u~p}[exp(Q(s, u)/alpha) / p(u)]``: ``[S, B]``."""
+        k, scale = self.config.particles, self.config.proposal_scale
+        centre = self._particles(obs)  # [S, B, K, N, A]
+        n_seeds, b, _, n, a = centre.shape
+        pre = torch.atanh(centre.clamp(-0.999, 0.999)).flatten(-2)  # [S, B, K, N*A]
+        jitter = scale * self.noise.normal(b, k, n * a)
+        uniform = torch.atanh((2 * self.noise.uniform(b, k, n * a) - 1).clamp(-0.999999, 0.999999))
+        z = torch.cat([pre + jitter, uniform], 2)  # [S, B, 2K, N*A], before tanh
+        # Density of the squashed mixture: Gaussian over |du/dz| = 1 - tanh(z)^2, in logarithms.
+        log_jacobian = 2 * (math.log(2) - z - torch.nn.functional.softplus(-2 * z)).sum(-1)
+        square = torch.cdist(z / scale, pre / scale).square()  # [S, B, 2K, K]
+        log_normal = -0.5 * square - n * a * math.log(scale * math.sqrt(2 * math.pi))
+        log_gauss = torch.logsumexp(log_normal, -1) - math.log(k) - log_jacobian
+        log_uniform = torch.full_like(log_gauss, -n * a * math.log(2))
+        log_p = torch.logaddexp(log_gauss, log_uniform) - math.log(2)  # [S, B, 2K]
+        q = self._q(self.target, obs, torch.tanh(z).view(n_seeds, b, 2 * k, n, a))
+        return alpha * (torch.logsumexp(q / alpha - log_p, -1) - math.log(2 * k))
+
+    def _particles(self, obs: Tensor) -> Tensor:
+        """``obs [S, B, N, O]`` -> joint actions ``[S, B, K, N, A]``."""
+        k, (n_seeds, b, n, _) = self.config.particles, obs.shape
+        noise = self.noise.normal(b * k, n, self.spec.action_dim)
+        u = self._negotiate(obs.repeat_interleave(k, 1), noise)
+        return u.view(n_seeds, b, k, n, -1)
+
+    def _stein_loss(self, obs: Tensor, alpha: float) -> Tensor:
+        """Its gradient is minus the amortised MP-SVGD direction of section 5: ``[S, N]``."""
+        u = self._particles(obs)  # [S, B, K, N, A]
+        point = u.detach().requires_grad_()
+        q = self._q(self.critic, obs, point, frozen=True)
+        (score,) = torch.autograd.grad(q.sum(), point)
+        u, point, score = (x.transpose(2, 3) for x in (u, point.detach(), score / alpha))
+        half = u.shape[3] // 2 if self.config.split_particles else 0
+        fixed, fixed_score = (x[:, :, :, half:] for x in (point, score))
+        end = half or u.shape[3]
+        direction = stein_direction(
+            fixed, point[:, :, :, :end], fixed_score, self.mask, self.config.bandwidth
+        )
+        loss = -(u[:, :, :, :end] * direction).sum(-1).mean(-1)  # [S, B, N]
+        return loss.mean(1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return state_of(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        load_state_of(self, state)
