@@ -33,12 +33,6 @@ class MADDPG:
     version = 1
 
     class Config(api.Config):
-        updates_per_step: int = Field(2, gt=0)
-        """Calls of ``update`` after each environment step."""
-        gamma: float = Field(0.95, ge=0, le=1)
-        """Discount."""
-        tau: float = Field(0.01, gt=0, le=1)
-        """Step of the target networks."""
         noise_first: float = Field(0.5, gt=0)
         """Standard deviation of the exploration noise at the start, in units of the action."""
         noise_last: float = Field(0.05, gt=0)
@@ -49,8 +43,6 @@ class MADDPG:
         """Others' actions in the actor's gradient: replayed (the paper) or from their actors."""
         actor_lr: float = Field(0.005, gt=0)
         critic_lr: float = Field(0.01, gt=0)
-        lr_last: float = Field(0.02, gt=0, le=1)
-        """Share of the learning rates left at the end of the cosine."""
         clip: float = Field(10.0, gt=0)
         """Largest gradient norm of a seed."""
         hidden: int = Field(64, gt=0)
@@ -92,7 +84,6 @@ class MADDPG:
         return action
 
     def note(self, obs: Tensor, action: Tensor) -> dict[str, Tensor]:
-        del obs, action
         return {}
 
     def update(self, batch: api.Batch, progress: float) -> dict[str, Tensor]:

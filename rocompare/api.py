@@ -25,7 +25,7 @@ algorithm executes it with every noise of the policy set to zero (its determinis
 
 
 class Config(BaseModel):
-    """What every algorithm's ``Config`` extends: the training protocol that the engine reads.
+    """What every algorithm's ``Config`` extends: the training protocol that all share.
 
     The fractions are of the budget's environment steps, so that a longer budget keeps its shape.
     """
@@ -34,7 +34,7 @@ class Config(BaseModel):
 
     batch_size: int = Field(128, gt=0)
     """Transitions per update and seed."""
-    updates_per_step: int = Field(1, gt=0)
+    updates_per_step: int = Field(2, gt=0)
     """Calls of ``update`` after each environment step."""
     random_until: float = Field(0.3, ge=0, le=1)
     """Fraction of the budget in which actions are uniform over the action box."""
@@ -42,6 +42,12 @@ class Config(BaseModel):
     """Fraction of the budget after which updates start."""
     replay_capacity: int = Field(100_000, gt=0)
     """Transitions kept per seed; the oldest is overwritten."""
+    gamma: float = Field(0.95, ge=0, le=1)
+    """Discount."""
+    tau: float = Field(0.01, gt=0, le=1)
+    """Step of target networks."""
+    lr_last: float = Field(0.02, gt=0, le=1)
+    """Share of the learning rates left at the end of their cosine."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The command line: parse, call, print.
 
-Exit codes: 0 all is well; 1 a cell failed; 2 wrong usage or input; 130 interrupted.
+Exit codes: 0 all is well; 1 a cell failed or, in `check`, regressed; 2 wrong usage or input; 3 a
+check is inconclusive; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ app = typer.Typer(
     name="rocompare",
     help="Benchmark algorithms that mitigate relative over-generalization in cooperative "
     "multi-agent reinforcement learning.",
-    epilog="Exit codes: 0 all is well, 1 a cell failed, 2 wrong usage or input, 130 interrupted.",
+    epilog="Exit codes: 0 all is well, 1 a cell failed (or regressed), 2 wrong usage or input, "
+    "3 a check is inconclusive, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,6 +36,20 @@ class TableFormat(StrEnum):
     csv = "csv"
     latex = "latex"
     json = "json"
+
+
+class Statistic(StrEnum):
+    mean_std = "mean-std"
+    median = "median"
+    iqm = "iqm"
+    success = "success"
+    gap = "gap"
+
+
+class CheckFormat(StrEnum):
+    text = "text"
+    json = "json"
+    junit = "junit"
 
 
 SuiteArgument = Annotated[Path, typer.Argument(metavar="SUITE", help="Suite file (YAML).")]
@@ -128,15 +144,20 @@ def table(
     form: Annotated[TableFormat, typer.Option("--format", help="Form of the output.")] = (
         TableFormat.rich
     ),
+    statistic: Annotated[
+        Statistic, typer.Option(help="What is shown of each cell's seeds.")
+    ] = Statistic.mean_std,
     noiseless: Annotated[
         bool,
         typer.Option("--noiseless", help="Returns with the policy's noise set to zero."),
     ] = False,
 ) -> None:
-    """Print mean ± std of the returns over seeds, algorithms x scenarios."""
+    """Print mean ± std (or another statistic) of the returns, algorithms x scenarios."""
     from rocompare import report
 
-    found = report.return_table(path, "return_noiseless" if noiseless else "return")
+    _import_from_here()
+    column = "return_noiseless" if noiseless else "return"
+    found = report.return_table(path, column, statistic.value)
     if form is TableFormat.rich:
         report.print_table(found, _console())
     else:
@@ -181,16 +202,94 @@ def bench(
     bench_module.main(seconds, _console())
 
 
-def _load_suite(path: Path) -> Any:
-    import sys
+@app.command()
+def compare(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="An algorithm's name.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another's.")],
+) -> None:
+    """Compare two algorithms on each scenario: difference, tests, and what they allow to say."""
+    from rocompare import compare as compare_module
 
+    typer.echo(compare_module.render(compare_module.compare(results, a, b)), nl=False)
+
+
+@app.command(
+    epilog="Exit codes: 0 every cell passes, 1 a cell regressed, 3 none regressed but one is "
+    "inconclusive, 2 wrong usage or input, or an alpha that so few seeds cannot reach."
+)
+def check(
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Results folder to judge.")],
+    against: Annotated[
+        Path, typer.Option(metavar="REFERENCE", help="Results folder to judge it by.")
+    ],
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            metavar="T",
+            help="Fall that is accepted: of the mean return, as a share of optimal minus safe "
+            "return, and of the rate of seeds in the optimum's basin.",
+        ),
+    ] = 0.1,
+    alpha: Annotated[
+        float, typer.Option(metavar="A", help="Accepted rate of false alarms, over all cells.")
+    ] = 0.05,
+    form: Annotated[
+        CheckFormat, typer.Option("--format", help="Form of the output.")
+    ] = CheckFormat.text,
+) -> None:
+    """Tell whether returns got worse: a fall beyond the tolerance that is also significant."""
+    from rocompare import check as check_module
+
+    _import_from_here()
+    report = check_module.check(new, against, tolerance, alpha)
+    typer.echo(check_module.render(report, form.value), nl=False)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def plot(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder that the pictures go to.")],
+) -> None:
+    """Draw curves, seeds, success rates, profiles and landscapes, as PNG, SVG and PDF."""
+    from rocompare import plots
+
+    _import_from_here()
+    written, notes = plots.save_all(results, out)
+    for note in notes:
+        _say(note)
+    typer.echo(f"{len(written)} files in {out}; what each shows: {out / 'captions.md'}")
+
+
+@app.command("report")
+def report_(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path("report.html"),
+) -> None:
+    """Write one self-contained HTML page: tables that sort, pictures, configurations, failures."""
+    from rocompare import html
+
+    _import_from_here()
+    for note in html.write_report(results, out):
+        _say(note)
+    typer.echo(f"report in {out}")
+
+
+def _load_suite(path: Path) -> Any:
     from rocompare.config import load_suite
 
-    # A user's own "my_pkg.my_algo:MyAlgo" may lie in the folder where the command is given.
+    _import_from_here()
+    return load_suite(path)
+
+
+def _import_from_here() -> None:
+    """A user's own "my_pkg.my_algo:MyAlgo" may lie in the folder where the command is given."""
+    import sys
+
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    return load_suite(path)
 
 
 def _console() -> Any:

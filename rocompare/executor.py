@@ -6,10 +6,12 @@ does not know which one it has.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import queue
 import signal
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -40,11 +42,26 @@ def _train(cell: Cell, device: str, checkpoint: Path | None, events: Any, stop: 
         torch.set_num_threads(threads)
 
 
+@contextlib.contextmanager
+def _sigint_ignored() -> Iterator[None]:
+    """Ctrl-C reaches every process of the terminal; the runner alone decides what it means.
+
+    A worker must be deaf to it from its first moment, not only once its imports are done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 _worker: dict[str, Any] = {}
 
 
 def _start_worker(events: Any, stop: Any) -> None:
-    # Ctrl-C reaches every process of the terminal; the runner alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker.update(events=events, stop=stop)
 
@@ -81,7 +98,8 @@ class LocalExecutor:
             return self._pool.submit(
                 _train, cell, self.device, checkpoint, self._events, self._stop
             )
-        return self._pool.submit(_train_in_worker, cell, self.device, checkpoint)
+        with _sigint_ignored():  # inherited by a worker that starts now
+            return self._pool.submit(_train_in_worker, cell, self.device, checkpoint)
 
     def events(self) -> list[Event]:
         """Progress since the last call."""

@@ -14,6 +14,10 @@ from typing import Any
 ALGORITHMS = {
     "svnr": "rocompare.svnr:SVNR",
     "maddpg": "baselines.maddpg:MADDPG",
+    "masql": "baselines.masql:MASQL",
+    "pr2": "baselines.pr2:PR2",
+    "rommeo": "baselines.rommeo:ROMMEO",
+    "lenient_madrl": "baselines.lenient:LenientMADRL",
 }
 ENVIRONMENTS = {
     "max_of_three": "rocompare.envs.max_of_three:MaxOfThree",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rocompare import results
+from rocompare import results, stats
+from rocompare.compare import declared_returns
 
-DEFINITION = (
+_RETURN = (
     "Return: undiscounted team reward per episode of the executed joint action, averaged over "
-    "evaluation episodes, then mean ± sample standard deviation over seeds."
+    "evaluation episodes, then "
 )
+DEFINITION = f"{_RETURN}mean ± sample standard deviation over seeds."
+DEFINITIONS = {
+    "mean-std": DEFINITION,
+    "median": f"{_RETURN}median over seeds, with its exact 95% interval (from 6 seeds on).",
+    "iqm": f"{_RETURN}interquartile mean over seeds, with its 95% bootstrap interval.",
+    "success": "Seeds that ended in the optimum's basin, with Wilson's 95% interval of their "
+    "rate. Seeds that diverged count as not in it.",
+    "gap": "Gap: the optimal return that the scenario declares minus the return (undiscounted "
+    "team reward per episode of the executed joint action, averaged over evaluation episodes); "
+    "mean ± sample standard deviation over seeds. Smaller is better.",
+}
+"""By statistic, what the numbers of a table are."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,13 @@ class Entry:
     """Seeds with a record, diverged ones included."""
     in_optimum: int
     best: bool = False
+    statistic: str = "mean-std"
+    """One of ``DEFINITIONS``: what the entry shows."""
+    value: float = math.nan
+    """That statistic: the mean, median, interquartile mean, success rate or mean gap."""
+    low: float = math.nan
+    high: float = math.nan
+    """Its 95% interval, for the median, the interquartile mean and the success rate."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +66,10 @@ class ReturnTable:
     notes: list[str]
 
 
-def return_table(path: str | Path, column: str = "return") -> ReturnTable:
-    """Aggregate the results below ``path``.
+def return_table(
+    path: str | Path, column: str = "return", statistic: str = "mean-std"
+) -> ReturnTable:
+    """Aggregate the results below ``path``; ``statistic`` is one of ``DEFINITIONS``.
 
     Raises:
         ResultsError: nothing there, or one name stands for two configurations or suites.
@@ -58,28 +80,53 @@ def return_table(path: str | Path, column: str = "return") -> ReturnTable:
     failures = results.load_failures(path)
     entries: dict[tuple[str, str], Entry] = {}
     for (algorithm, scenario), group in frame.groupby(["algorithm", "scenario"], sort=False):
-        finite = group[~group["diverged"] & group[column].notna()]
+        # NaN is not below infinity either.
+        finite = group[~group["diverged"] & (group[column].abs() < math.inf)]
         values = finite[column]
         basin = "basin" if column == "return" else "basin_noiseless"
-        entries[str(algorithm), str(scenario)] = Entry(
+        entry = Entry(
             mean=float(values.mean()) if len(values) else math.nan,
             std=float(values.std(ddof=1)) if len(values) > 1 else 0.0,
             n=len(values),
             total=len(group),
             in_optimum=int((finite[basin] == "optimum").sum()),
         )
+        first = group.iloc[0]
+        config = configs[first["suite"], first["scenario"], first["algorithm"], first["key"]]
+        entries[str(algorithm), str(scenario)] = _with_statistic(
+            entry, statistic, list(values), config["scenario"]
+        )
     scenarios = list(dict.fromkeys(frame["scenario"]))
     algorithms = sorted(dict.fromkeys(frame["algorithm"]), key=lambda name: (name != "svnr", name))
     for scenario in scenarios:
         column_entries = {a: entries[a, scenario] for a in algorithms if (a, scenario) in entries}
-        means = [e.mean for e in column_entries.values() if not math.isnan(e.mean)]
+        shown = [e.value for e in column_entries.values() if not math.isnan(e.value)]
+        best = min if statistic == "gap" else max
         for algorithm, entry in column_entries.items():
             # Equal in the two decimals that are shown is equally best.
-            if means and round(entry.mean, 2) == round(max(means), 2):
-                entries[algorithm, scenario] = Entry(**{**vars(entry), "best": True})
-    notes = [DEFINITION, _budget_note(configs)]
+            if shown and round(entry.value, 2) == round(best(shown), 2):
+                entries[algorithm, scenario] = replace(entry, best=True)
+    notes = [DEFINITIONS[statistic], _budget_note(configs)]
     notes += [f"Failed: {cell}: {error}" for cell, error in failures]
     return ReturnTable(algorithms, scenarios, entries, notes)
+
+
+def _with_statistic(
+    entry: Entry, statistic: str, returns: list[float], scenario: dict[str, Any]
+) -> Entry:
+    """The entry with ``value``, ``low`` and ``high``; ``returns [n]`` are its finite ones."""
+    value, interval = entry.mean, stats.NO_INTERVAL
+    if statistic == "median":
+        value, interval = stats.summarise(returns).median, stats.median_interval(returns)
+    elif statistic == "iqm":
+        value, interval = stats.iqm(returns), stats.iqm_interval(returns)
+    elif statistic == "success":
+        value = entry.in_optimum / entry.total
+        interval = stats.wilson_interval(entry.in_optimum, entry.total)
+    elif statistic == "gap":
+        _, optimal = declared_returns(scenario)
+        value = optimal - entry.mean
+    return replace(entry, statistic=statistic, value=value, low=interval.low, high=interval.high)
 
 
 def _refuse_mixtures(frame: pd.DataFrame, path: str | Path) -> None:
@@ -105,12 +152,21 @@ def _budget_note(configs: dict[Any, dict[str, Any]]) -> str:
 
 
 def cell_text(entry: Entry | None, default_n: int, *, plus_minus: str = "±") -> str:
-    """``mean ± std``, with ``n=`` where it is not the usual number or seeds diverged."""
+    """``mean ± std``, with ``n=`` where it is not the usual number or seeds diverged.
+
+    Other statistics stand as ``value [low, high]``, and success as ``7/10 [0.40, 0.89]``.
+    """
     if entry is None:
         return "—"
+    interval = f" [{_number(entry.low)}, {_number(entry.high)}]"
+    if entry.statistic == "success":
+        return f"{entry.in_optimum}/{entry.total}{interval}"
     if entry.n == 0:
         return f"diverged (n=0/{entry.total})"
-    text = f"{_number(entry.mean)} {plus_minus} {_number(entry.std)}"
+    if entry.statistic in ("mean-std", "gap"):
+        text = f"{_number(entry.value)} {plus_minus} {_number(entry.std)}"
+    else:
+        text = _number(entry.value) + ("" if math.isnan(entry.low) else interval)
     if entry.n != entry.total:
         text += f" (n={entry.n}/{entry.total})"
     elif entry.n != default_n:
@@ -155,8 +211,7 @@ def _long(table: ReturnTable) -> pd.DataFrame:
         {
             "algorithm": algorithm,
             "scenario": scenario,
-            "mean": entry.mean,
-            "std": entry.std,
+            **_measured(entry),
             "n": entry.n,
             "seeds": entry.total,
             "in_optimum": entry.in_optimum,
@@ -167,6 +222,13 @@ def _long(table: ReturnTable) -> pd.DataFrame:
         if (entry := table.entries.get((algorithm, scenario)))
     ]
     return pd.DataFrame(rows)
+
+
+def _measured(entry: Entry) -> dict[str, float]:
+    """The entry's statistic under its name, and how far it may be off."""
+    if entry.statistic in ("mean-std", "gap"):
+        return {entry.statistic.removesuffix("-std"): entry.value, "std": entry.std}
+    return {entry.statistic: entry.value, "low": entry.low, "high": entry.high}
 
 
 def _markdown(table: ReturnTable, n: int) -> str:
@@ -204,7 +266,8 @@ def _latex(table: ReturnTable, n: int) -> str:
             entry = table.entries.get((algorithm, scenario))
             text = cell_text(entry, n, plus_minus=r"\pm").translate(_LATEX)
             if entry and entry.n:
-                text = "$" + cell_text(entry, n, plus_minus=r"\pm").replace(" (", r"\ (") + "$"
+                text = cell_text(entry, n, plus_minus=r"\pm")
+                text = "$" + text.replace(" (", r"\ (").replace(" [", r"\ [") + "$"
                 text = rf"$\mathbf{{{text[1:-1]}}}$" if entry.best else text
             cells.append(text)
         lines.append(" & ".join([algorithm.translate(_LATEX), *cells]) + r" \\")

@@ -57,7 +57,7 @@ class _Source:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for generator, start in zip(self.generators, state["start"], strict=True):
-            generator.set_state(start.cpu())
+            generator.set_state(start.cpu().clone())  # torch ignores a view's offset
         if state["size"]:
             self.refill(state["size"])
         self.used = state["used"]

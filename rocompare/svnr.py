@@ -10,21 +10,19 @@ Over-Generalization", AAMAS 2025 (extended abstract). Algorithm 1::
                            Delta_i(u') = E_u[k_i(u, u') grad_{u_i} Q(s, u)/alpha + grad_{u_i} k_i]
     alpha anneals towards 0 (Theorem 3.2); k_i is a kernel on (u_i, u_{C_i}) (MP-SVGD, section 5)
 
-The target density is exp(Q/alpha) over the action box itself, so it has no tanh correction: that
-would be a prior that pulls actions away from the border.
-
 Choices where the abstract is silent, and deviations:
 
+- The target density is exp(Q/alpha) over the action box itself, so it has no tanh correction:
+  that would be a prior that pulls actions away from the border.
 - Delta_i is section 5's direction divided by alpha; Adam does not mind the factor.
-- Every particle serves both as fixed and as updated, which uses all samples twice and won in our
-  trials; ``split_particles`` gives halves instead.
-- ``rounds`` K > 1 applies the negotiation policies K times, u^0 = xi, u^{k+1}_i = f_i(u^k_i;
-  u^k_{C_i}, s) (Theorem 3.1); what agent i hears is held fixed in its own gradient.
-- The soft value is an importance-sampled integral whose proposal is, half and half, uniform over
-  the box and a tanh-squashed Gaussian around each particle, with its exact log-density. A sum
-  over the policy's own samples, without a density, would turn into a maximum as alpha falls.
-- Agents condition on their own observation, not on the state.
-- Learning rates decay along a cosine; the critic's inputs and outputs are scaled.
+- Every particle is both fixed and updated; ``split_particles`` makes halves of them instead.
+- ``rounds`` K > 1 negotiates (Theorem 3.1): u^0 = xi, u^{k+1}_i = f_i(xi_i; u^k_{C_i}, s): agent
+  i hears proposals instead of noise, held fixed in its own gradient.
+- The soft value is an importance-sampled integral; its proposal is half uniform, half around the
+  particles, with the exact log-density. A mean over the policy's own samples without a density
+  would turn into a maximum as alpha falls.
+- Agents condition on their own observation, not on the state; learning rates decay; the critic's
+  inputs and outputs are scaled.
 
 Execution samples noise that agents share along the nesting, as Algorithm 1 does, which is common
 randomness that no baseline has; the noiseless mode xi = 0 needs no communication at all.
@@ -32,7 +30,6 @@ randomness that no baseline has; the noiseless mode xi = 0 needs no communicatio
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -45,18 +42,15 @@ from rocompare.kernels import stein_direction
 from rocompare.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_of
 from rocompare.rng import Streams
 from rocompare.schedule import cosine, geometric
+from rocompare.soft import soft_value, squashed_mixture
 
 
 class SVNR:
     version = 1
 
     class Config(api.Config):
-        updates_per_step: int = Field(2, gt=0)
-        """Calls of ``update`` after each environment step."""
-        gamma: float = Field(0.95, ge=0, le=1)
-        """Discount."""
-        tau: float = Field(0.01, gt=0, le=1)
-        """Step of the target critic."""
+        random_until: float = Field(0.2, ge=0, le=1)
+        """Fraction of the budget in which actions are uniform over the action box."""
         alpha_first: float = Field(30.0, gt=0)
         """Entropy temperature until ``alpha_begin``, in units of reward."""
         alpha_last: float = Field(0.1, gt=0)
@@ -77,14 +71,12 @@ class SVNR:
         """Whose noise agent i hears: its own and that of C_i, or its own alone."""
         bandwidth: float = Field(1.0, gt=0)
         """Factor on the kernels' median heuristic."""
-        rounds: int = Field(1, gt=0)
+        rounds: int = Field(2, gt=0)
         """Negotiation rounds."""
         proposal_scale: float = Field(0.3, gt=0)
         """Standard deviation of the soft value's Gaussian proposals, before tanh."""
-        policy_lr: float = Field(0.005, gt=0)
-        critic_lr: float = Field(0.01, gt=0)
-        lr_last: float = Field(0.02, gt=0, le=1)
-        """Share of the learning rates left at the end of the cosine."""
+        policy_lr: float = Field(0.01, gt=0)
+        critic_lr: float = Field(0.02, gt=0)
         hidden: int = Field(64, gt=0)
         """Units in each of two hidden layers."""
         policy_activation: Activation = "tanh"
@@ -97,11 +89,10 @@ class SVNR:
     ) -> None:
         self.spec, self.config = spec, config
         n_seeds, n, a, o = len(seeds), spec.n_agents, spec.action_dim, spec.obs_dim
-        init = Streams(seeds, "init", device)
+        h, init = config.hidden, Streams(seeds, "init", device)
         self.noise = Streams(seeds, "update", device)
         self.explore = Streams(seeds, "explore", device)
         self.execute = Streams(seeds, "execute", device)
-        h = config.hidden
         self.policy = MLP((n_seeds, n), (o + n * a, h, h, a), config.policy_activation, init)
         self.critic = MLP(
             (n_seeds,),
@@ -114,10 +105,9 @@ class SVNR:
         self.target = self.critic.clone()
         self.policy_adam = Adam(self.policy, config.policy_lr)
         self.critic_adam = Adam(self.critic, config.critic_lr)
-        own = torch.eye(n, device=device)
-        nested = torch.ones(n, n, device=device).tril()
-        self.own = own
-        self.others = nested - own if config.hears == "nested" else torch.zeros_like(own)
+        own, nested = torch.eye(n, device=device), torch.ones(n, n, device=device).tril()
+        heard = (nested if config.hears == "nested" else own) - own
+        self.own, self.heard = own[:, None, :, None], heard[:, None, :, None]  # [N, 1, N, 1]
         self.mask = {"nested": nested, "full": torch.ones_like(own), "own": own}[config.kernel]
 
     def act(self, obs: Tensor, mode: api.Mode) -> Tensor:
@@ -130,13 +120,11 @@ class SVNR:
             return self._negotiate(obs, noise)
 
     def note(self, obs: Tensor, action: Tensor) -> dict[str, Tensor]:
-        del obs, action
         return {}
 
     def update(self, batch: api.Batch, progress: float) -> dict[str, Tensor]:
-        c = self.config
+        c, lr_factor = self.config, cosine(progress, self.config.lr_last)
         alpha = geometric(progress, c.alpha_first, c.alpha_last, c.alpha_begin, c.alpha_end)
-        lr_factor = cosine(progress, c.lr_last)
         td_loss = self._td_loss(batch, alpha)
         self.critic_adam.step(td_loss, lr_factor)
         self.policy_adam.step(self._stein_loss(batch.obs[:, : c.states], alpha), lr_factor)
@@ -145,14 +133,13 @@ class SVNR:
 
     def _negotiate(self, obs: Tensor, noise: Tensor) -> Tensor:
         """``obs [S, M, N, O]``, ``noise [S, M, N, A]`` -> joint actions ``[S, M, N, A]``."""
-        obs = obs.transpose(1, 2)  # [S, N, M, O]
-        u = noise
+        own = noise.transpose(1, 2).unsqueeze(3) * self.own  # [S, N, M, N, A]
+        said = noise
         for _ in range(self.config.rounds):
-            heard = u.detach().unsqueeze(1) * self.others[:, None, :, None]  # [S, N, M, N, A]
-            own = u.transpose(1, 2).unsqueeze(3) * self.own[:, None, :, None]
-            x = torch.cat([obs, (heard + own).flatten(3)], -1)  # [S, N, M, O + N*A]
-            u = torch.tanh(self.policy(x)).transpose(1, 2)
-        return u
+            heard = own + said.detach().unsqueeze(1) * self.heard
+            x = torch.cat([obs.transpose(1, 2), heard.flatten(3)], -1)  # [S, N, M, O + N*A]
+            said = torch.tanh(self.policy(x)).transpose(1, 2)
+        return said
 
     def _q(self, critic: MLP, obs: Tensor, action: Tensor, frozen: bool = False) -> Tensor:
         """``obs [S, B, N, O]``, ``action [S, B, ..., N, A]`` -> ``[S, B, ...]``."""
@@ -173,29 +160,18 @@ class SVNR:
     @torch.no_grad()
     def _soft_value(self, obs: Tensor, alpha: float) -> Tensor:
         """``V(s) = alpha log E_{u~p}[exp(Q(s, u)/alpha) / p(u)]``: ``[S, B]``."""
-        k, scale = self.config.particles, self.config.proposal_scale
         centre = self._particles(obs)  # [S, B, K, N, A]
-        n_seeds, b, _, n, a = centre.shape
-        pre = torch.atanh(centre.clamp(-0.999, 0.999)).flatten(-2)  # [S, B, K, N*A]
-        jitter = scale * self.noise.normal(b, k, n * a)
-        uniform = torch.atanh((2 * self.noise.uniform(b, k, n * a) - 1).clamp(-0.999999, 0.999999))
-        z = torch.cat([pre + jitter, uniform], 2)  # [S, B, 2K, N*A], before tanh
-        # Density of the squashed mixture: Gaussian over |du/dz| = 1 - tanh(z)^2, in logarithms.
-        log_jacobian = 2 * (math.log(2) - z - torch.nn.functional.softplus(-2 * z)).sum(-1)
-        square = torch.cdist(z / scale, pre / scale).square()  # [S, B, 2K, K]
-        log_normal = -0.5 * square - n * a * math.log(scale * math.sqrt(2 * math.pi))
-        log_gauss = torch.logsumexp(log_normal, -1) - math.log(k) - log_jacobian
-        log_uniform = torch.full_like(log_gauss, -n * a * math.log(2))
-        log_p = torch.logaddexp(log_gauss, log_uniform) - math.log(2)  # [S, B, 2K]
-        q = self._q(self.target, obs, torch.tanh(z).view(n_seeds, b, 2 * k, n, a))
-        return alpha * (torch.logsumexp(q / alpha - log_p, -1) - math.log(2 * k))
+        action, log_p = squashed_mixture(
+            centre.flatten(-2), self.config.proposal_scale, self.noise
+        )  # [S, B, 2K, N*A], [S, B, 2K]
+        q = self._q(self.target, obs, action.unflatten(-1, centre.shape[-2:]))
+        return soft_value(q, log_p, alpha)
 
     def _particles(self, obs: Tensor) -> Tensor:
         """``obs [S, B, N, O]`` -> joint actions ``[S, B, K, N, A]``."""
-        k, (n_seeds, b, n, _) = self.config.particles, obs.shape
+        k, (_, b, n, _) = self.config.particles, obs.shape
         noise = self.noise.normal(b * k, n, self.spec.action_dim)
-        u = self._negotiate(obs.repeat_interleave(k, 1), noise)
-        return u.view(n_seeds, b, k, n, -1)
+        return self._negotiate(obs.repeat_interleave(k, 1), noise).unflatten(1, (b, k))
 
     def _stein_loss(self, obs: Tensor, alpha: float) -> Tensor:
         """Its gradient is minus the amortised MP-SVGD direction of section 5: ``[S, N]``."""
@@ -203,15 +179,19 @@ class SVNR:
         point = u.detach().requires_grad_()
         q = self._q(self.critic, obs, point, frozen=True)
         (score,) = torch.autograd.grad(q.sum(), point)
-        u, point, score = (x.transpose(2, 3) for x in (u, point.detach(), score / alpha))
-        half = u.shape[3] // 2 if self.config.split_particles else 0
-        fixed, fixed_score = (x[:, :, :, half:] for x in (point, score))
-        end = half or u.shape[3]
+        fixed, score = point.detach().transpose(2, 3), score.transpose(2, 3) / alpha
+        updated = u.transpose(2, 3)  # [S, B, N, K, A]
+        if self.config.split_particles:
+            half = u.shape[2] // 2
+            fixed, score, updated = (
+                fixed[..., half:, :],
+                score[..., half:, :],
+                updated[..., :half, :],
+            )
         direction = stein_direction(
-            fixed, point[:, :, :, :end], fixed_score, self.mask, self.config.bandwidth
+            fixed, updated.detach(), score, self.mask, self.config.bandwidth
         )
-        loss = -(u[:, :, :, :end] * direction).sum(-1).mean(-1)  # [S, B, N]
-        return loss.mean(1)
+        return -(updated * direction).sum(-1).mean((1, 3))
 
     def state_dict(self) -> dict[str, Any]:
         return state_of(self)

@@ -1,0 +1,762 @@
+"""Results as pictures that fit a paper's column: curves, seeds, success, profiles, landscapes.
+
+Every picture is a :class:`Plot`, a matplotlib figure with the caption that explains it. They are
+drawn without pyplot, so there is no global state, and the same files give the same bytes. An
+algorithm has the same colour and marker in all of them.
+
+``python -m rocompare.plots OUT.png`` draws the README's explanation of relative
+over-generalization.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.contour import ContourSet
+from matplotlib.figure import Figure
+
+from rocompare import registry, results, stats
+from rocompare.compare import declared_returns
+from rocompare.envs.max_of_three import MaxOfThree
+
+FORMATS = ("png", "svg", "pdf")
+WIDTH = 3.3
+"""Inches: a column of a two-column paper."""
+
+# Okabe and Ito's colours, told apart with every common colour blindness; the markers are for
+# print without colour.
+_FIXED = {
+    "svnr": ("#0072B2", "o"),
+    "maddpg": ("#D55E00", "s"),
+    "masql": ("#009E73", "^"),
+    "pr2": ("#CC79A7", "D"),
+    "rommeo": ("#E69F00", "v"),
+    "lenient_madrl": ("#56B4E9", "P"),
+}
+_OTHER_COLORS = ("#000000", "#8C8C8C", "#882255", "#332288")
+_OTHER_MARKERS = ("X", "*", "<", ">", "h")
+_GREY = "0.35"
+# Below the safe return in greys, above it in yellows, on which every algorithm's colour shows.
+_LAND = ("#ffffff", "#f3f3f3", "#e4e4e4", "#d2d2d2", "#bdbdbd", "#fbf0b8", "#f2d957")
+_HALO = patheffects.withStroke(linewidth=1.5, foreground="white", alpha=0.8)
+_RC = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "legend.columnspacing": 1.0,
+    "savefig.dpi": 300,
+    "svg.hashsalt": "rocompare",
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,  # TrueType: many conferences refuse matplotlib's default Type 3
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture and the words that belong under it."""
+
+    name: str
+    """Of its files, without suffix."""
+    caption: str
+    figure: Figure
+    scenario: str = ""
+    """Empty for a picture of all scenarios."""
+
+    def render(self, form: str) -> bytes:
+        """The picture as ``png``, ``svg`` or ``pdf``."""
+        return _render(self.figure, form)
+
+
+def finite(cell: pd.DataFrame) -> pd.DataFrame:
+    """The seeds that have a return: those that diverged have none."""
+    return cell[~cell["diverged"].astype(bool) & (cell["return"].abs() < np.inf)]
+
+
+def reached(cell: pd.DataFrame) -> tuple[int, int]:
+    """Seeds in the optimum's basin, and all seeds; one that diverged did not reach it."""
+    return int((finite(cell)["basin"] == "optimum").sum()), len(cell)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What plots are made of: everything readable below one results folder."""
+
+    seeds: pd.DataFrame
+    """A row per seed, ``results.COLUMNS``"""
+    curves: pd.DataFrame
+    actions: dict[tuple[str, str], np.ndarray]
+    """``(algorithm, scenario) -> [actions, N]`` in ``[-1, 1]``, of one-step games"""
+    returns: dict[str, tuple[float, float]]
+    """By scenario, the declared safe and optimal return; absent where the environment cannot be
+    built"""
+    games: dict[str, MaxOfThree]
+    """One copy of each scenario's game, where it is one whose reward can be drawn"""
+    notes: list[str]
+    """What is missing, a line each"""
+
+    @property
+    def algorithms(self) -> list[str]:
+        return sorted(set(self.seeds["algorithm"]), key=lambda name: (name != "svnr", name))
+
+    @property
+    def scenarios(self) -> list[str]:
+        return list(dict.fromkeys(self.seeds["scenario"]))
+
+    def of(self, algorithm: str, scenario: str) -> pd.DataFrame:
+        """The seeds of one cell."""
+        frame = self.seeds
+        return frame[(frame["algorithm"] == algorithm) & (frame["scenario"] == scenario)]
+
+    def present(self, scenario: str) -> list[str]:
+        """Algorithms that have seeds on ``scenario``."""
+        return [name for name in self.algorithms if len(self.of(name, scenario))]
+
+
+def cell_folders(path: str | Path) -> dict[tuple[str, str, str, str], Path]:
+    """The folder of each cell below ``path``, by ``(suite, scenario, algorithm, key)``."""
+    files = sorted(Path(path).rglob("config.yaml"))
+    return {file.resolve().parts[-5:-1]: file.parent for file in files}  # type: ignore[misc]
+
+
+def load(path: str | Path) -> Data:
+    """Read all that plots show from the results below ``path``.
+
+    Raises:
+        ResultsError: nothing there, or one name stands for two configurations.
+    """
+    failed = results.load_failures(path)
+    notes = [f"failed: {cell}: {' '.join(error.split())}" for cell, error in failed]
+    if failed and not any(Path(path).rglob("seed_*.json")):
+        return Data(_no_rows(results.COLUMNS), _no_rows(results.CURVE_COLUMNS), {}, {}, {}, notes)
+    seeds = results.load_results(path)
+    configs = results.load_configs(path)
+    cells = list(zip(*(seeds[c] for c in ("suite", "scenario", "algorithm", "key")), strict=True))
+    cells = list(dict.fromkeys(cells))
+    _refuse_mixtures(cells, configs, path)
+    curves = _load_curves(path)
+    if curves.empty:
+        notes.append("no learning curves: no cell has a curve.csv with rows")
+    returns: dict[str, tuple[float, float]] = {}
+    games: dict[str, MaxOfThree] = {}
+    for scenario, config in {cell[1]: configs[cell]["scenario"] for cell in cells}.items():
+        try:
+            returns[scenario] = declared_returns(config)
+        except results.ResultsError as error:
+            notes.append(f"{error}; they are not drawn")
+            continue
+        env_class = registry.load("environment", config["env"])
+        if isinstance(env_class, type) and issubclass(env_class, MaxOfThree):
+            games[scenario] = env_class(env_class.Config.model_validate(config["params"]), [0], 1)
+    folders = cell_folders(path)
+    actions = {}
+    for cell in cells:
+        _, scenario, algorithm, _ = cell
+        if scenario in games and games[scenario].spec.n_agents > 1:
+            n_agents = games[scenario].spec.n_agents
+            records = results.load_actions(folders[cell])
+            rows = [row for seed in sorted(records) for row in records[seed]]
+            try:
+                actions[algorithm, scenario] = np.array(rows, float).reshape(len(rows), n_agents)
+            except (TypeError, ValueError):
+                raise results.ResultsError(
+                    f"{folders[cell]}: an entry of 'actions' is not one number per agent; delete "
+                    "the seeds' records and rerun the suite"
+                ) from None
+    data = Data(seeds, curves, actions, returns, games, notes)
+    notes += _missing_seeds(data)
+    return data
+
+
+def _load_curves(path: str | Path) -> pd.DataFrame:
+    if not any(Path(path).rglob("curve.csv")):
+        return _no_rows(("suite", "scenario", "algorithm", *results.CURVE_COLUMNS))
+    curves = results.load_curves(path)
+    try:
+        return curves.astype(dict.fromkeys(results.CURVE_COLUMNS, float))
+    except (TypeError, ValueError) as error:
+        raise results.ResultsError(
+            f"{path}: a curve.csv holds something else than numbers ({error}); delete it and rerun"
+        ) from None
+
+
+def _no_rows(columns: Iterable[str]) -> pd.DataFrame:
+    return pd.DataFrame(columns=list(columns))
+
+
+def _refuse_mixtures(
+    cells: Iterable[tuple[str, str, str, str]], configs: dict[Any, dict[str, Any]], path: Any
+) -> None:
+    """One name in a picture must stand for one configuration."""
+    by_name: dict[tuple[str, str], tuple[str, ...]] = {}
+    by_scenario: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {}
+    for cell in cells:
+        suite, scenario, algorithm, key = cell
+        first = by_name.setdefault((algorithm, scenario), cell)
+        if first != cell:
+            raise results.ResultsError(
+                f"{path}: '{algorithm}' on '{scenario}' has results of several configurations "
+                f"({first[0]}/…/{first[3]}, {suite}/…/{key}); give the folder of one suite, or "
+                "remove the outdated ones"
+            )
+        known, owner = by_scenario.setdefault(scenario, (configs[cell]["scenario"], cell))
+        if known != configs[cell]["scenario"]:
+            raise results.ResultsError(
+                f"{path}: scenario '{scenario}' differs between {'/'.join(owner)} and "
+                f"{'/'.join(cell)}; give the folder of one suite, or remove the outdated ones"
+            )
+
+
+def _missing_seeds(data: Data) -> list[str]:
+    notes = []
+    most = data.seeds.groupby(["algorithm", "scenario"]).size().max()
+    for scenario in data.scenarios:
+        for algorithm in data.algorithms:
+            cell = data.of(algorithm, scenario)
+            if len(cell) < most:
+                have = f"{len(cell)} of {most}" if len(cell) else "no"
+                notes.append(f"{scenario} · {algorithm}: {have} seeds")
+            if cell["diverged"].any():
+                count = int(cell["diverged"].sum())
+                notes.append(
+                    f"{scenario} · {algorithm}: {count} of {len(cell)} seeds diverged; "
+                    "they count as not reaching the optimum"
+                )
+    return notes
+
+
+def styles(algorithms: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker by name: fixed for the algorithms of the paper, in the names' order for
+    all others."""
+    names = sorted(set(algorithms))
+    found = {name: _FIXED[name] for name in names if name in _FIXED}
+    for i, name in enumerate(name for name in names if name not in _FIXED):
+        color = _OTHER_COLORS[i % len(_OTHER_COLORS)]
+        found[name] = (color, _OTHER_MARKERS[i % len(_OTHER_MARKERS)])
+    return found
+
+
+def all_plots(data: Data) -> Iterator[Plot]:
+    """Every picture that the data allow, one at a time."""
+    if data.seeds.empty:
+        return
+    yield success_rates(data)
+    profiles = performance_profiles(data)
+    if profiles is not None:
+        yield profiles
+    for scenario in data.scenarios:
+        if (data.curves["scenario"] == scenario).any():
+            yield learning_curves(data, scenario)
+        yield seed_returns(data, scenario)
+        if any(len(data.actions.get((name, scenario), ())) for name in data.algorithms):
+            yield landscape(data, scenario)
+
+
+def save_all(path: str | Path, out: Path) -> tuple[list[Path], list[str]]:
+    """Write every picture in every form, and ``captions.md``, to the folder ``out``.
+
+    Returns the files written, and what the results lack.
+    """
+    data = load(path)
+    if data.seeds.empty:
+        raise results.ResultsError(f"{path}: no finished seeds to draw; {data.notes[0]}")
+    if out.exists() and not out.is_dir():
+        raise results.ResultsError(f"{out}: is a file; give a folder for the pictures")
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    captions = ["# Captions\n"]
+    for plot in all_plots(data):
+        for form in FORMATS:
+            file = out / f"{plot.name}.{form}"
+            file.write_bytes(plot.render(form))
+            written.append(file)
+        captions.append(f"**{plot.name}**: {plot.caption}\n")
+    captions += [f"- {note}" for note in data.notes]
+    results.write_atomic(out / "captions.md", "\n".join(captions).rstrip() + "\n")
+    return [*written, out / "captions.md"], data.notes
+
+
+def learning_curves(data: Data, scenario: str) -> Plot:
+    """Return against environment steps: each seed thin, the mean bold in its interval."""
+    curves = data.curves[data.curves["scenario"] == scenario]
+    names = [name for name in data.present(scenario) if (curves["algorithm"] == name).any()]
+    # The seeds of more algorithms in one panel hide each other.
+    panels = [names] if len(names) <= 3 else [[name] for name in names]
+    rows, columns = (len(panels) + 1) // 2, min(len(panels), 2)
+    with _style():
+        figure = Figure((WIDTH, 2.4 if columns == 1 else 1.15 * rows + 0.3), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        for axes, shown in zip(grid.flat, panels, strict=False):
+            for algorithm in shown:
+                _draw_curves(axes, curves[curves["algorithm"] == algorithm], algorithm, data)
+            cut = _limit(axes.set_ylim, curves["return"], data, scenario, depth=2)
+            # Named once: beside the last panel of a row.
+            _references(data, scenario, axes, "y", named=axes in grid[:, -1])
+            if columns > 1:
+                axes.set_title(_short(shown[0], 18))
+        _label_grid(grid, len(panels), "environment steps", "return")
+        if columns == 1:
+            _legend(figure, grid[0, 0])
+    caption = (
+        f"Learning curves on {scenario}. Thin lines: single seeds; bold: their mean; band: its 95% "
+        "t interval over seeds. A seed that diverged leaves the mean from there on. Dotted: the "
+        "returns of the optimal and of the safe joint behaviour. Steps are counted per seed."
+    )
+    if cut:
+        caption += " Returns further down are cut off."
+    return Plot(f"learning_curves-{scenario}", caption, figure, scenario)
+
+
+def _draw_curves(axes: Axes, rows: pd.DataFrame, algorithm: str, data: Data) -> None:
+    color, marker = styles(data.algorithms)[algorithm]
+    # [points, seeds]; a seed that diverged is NaN from there on
+    table = rows.pivot_table("return", "env_steps", "seed", dropna=False)
+    values = np.where(np.isfinite(table.to_numpy()), table.to_numpy(), np.nan)
+    steps = table.index.to_numpy(dtype=float)
+    axes.plot(steps, values, color=color, linewidth=0.4, alpha=0.5)
+    points = [row[~np.isnan(row)] for row in values]
+    bounds = np.array([stats.t_interval(row) for row in points])
+    axes.fill_between(steps, bounds[:, 0], bounds[:, 1], color=color, alpha=0.2, linewidth=0)
+    mean = [row.mean() if len(row) else np.nan for row in points]
+    axes.plot(steps, mean, color=color, marker=marker, label=_short(algorithm), markevery=0.2)
+    axes.margins(x=0.01)
+
+
+def seed_returns(data: Data, scenario: str) -> Plot:
+    """A point per seed: under relative over-generalization they stand in two groups."""
+    names = data.present(scenario)
+    marks = styles(data.algorithms)
+    returns = finite(data.seeds[data.seeds["scenario"] == scenario])["return"]
+    with _style():
+        figure, axes = _figure(0.85 + 0.28 * len(names))
+        cut = _limit(axes.set_xlim, returns, data, scenario, depth=1)
+        low = axes.get_xlim()[0]
+        for row, algorithm in enumerate(names):
+            color, marker = marks[algorithm]
+            cell = data.of(algorithm, scenario).sort_values("seed")
+            height = row + np.linspace(-0.3, 0.3, len(cell)) if len(cell) > 1 else np.array([row])
+            value = cell["return"].to_numpy(dtype=float)
+            lost = ~cell.index.isin(finite(cell).index)
+            below = ~lost & (value < low)
+            optimum = (cell["basin"] == "optimum").to_numpy()
+            axes.plot(np.full(lost.sum(), low), height[lost], "x", color=color, clip_on=False)
+            axes.plot(
+                np.full(below.sum(), low), height[below], "<", color=color, mfc="none",
+                clip_on=False,
+            )  # fmt: skip
+            for kind, fill in ((optimum, color), (~optimum, "none")):
+                shown = kind & ~lost & ~below
+                axes.plot(
+                    value[shown], height[shown], marker, color=color, mfc=fill, mew=0.7,
+                    linestyle="none", clip_on=False,
+                )  # fmt: skip
+            _beside(axes, row, "{}/{}".format(*reached(cell)))
+        _references(data, scenario, axes, "x")
+        _rows(axes, names)
+        axes.set_xlabel("return\n(right: seeds in the optimum's basin)")
+    caption = (
+        f"Returns on {scenario}, a point per seed, spread vertically only to be told apart. "
+        "Filled: most evaluation episodes ended in the optimum's basin; hollow: elsewhere; right: "
+        "how many seeds reached it. Dotted: the returns of the optimal and of the safe joint "
+        "behaviour."
+    )
+    if data.seeds[data.seeds["scenario"] == scenario]["diverged"].any():
+        caption += " × at the left edge: the seed diverged."
+    if cut:
+        caption += " ◁ at the left edge: a return further down."
+    return Plot(f"seed_returns-{scenario}", caption, figure, scenario)
+
+
+def success_rates(data: Data) -> Plot:
+    """Share of seeds in the optimum's basin, a panel per scenario."""
+    marks = styles(data.algorithms)
+    panels = [data.present(scenario) for scenario in data.scenarios]
+    heights = [0.17 * len(names) + 0.12 for names in panels]
+    with _style():
+        figure = Figure((WIDTH, sum(heights) + 0.26 * len(panels) + 0.45), layout="constrained")
+        grid = figure.subplots(
+            len(panels), squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights}
+        )[:, 0]
+        for axes, scenario, names in zip(grid, data.scenarios, panels, strict=True):
+            for row, algorithm in enumerate(names):
+                color, marker = marks[algorithm]
+                found, total = reached(data.of(algorithm, scenario))
+                low, high = stats.wilson_interval(found, total)
+                axes.plot([low, high], [row, row], color=color, linewidth=1.6, alpha=0.6)
+                axes.plot(found / total, row, marker, color=color, clip_on=False, zorder=3)
+                _beside(axes, row, f"{found}/{total}")
+            _rows(axes, names)
+            axes.set_title(_short(scenario, 44))
+            axes.set_xlim(0, 1)
+            axes.grid(axis="x", color="0.9", linewidth=0.6)
+            axes.set_axisbelow(True)
+        grid[-1].set_xlabel("share of seeds in the optimum's basin")
+    caption = (
+        "Success rates: the share of seeds whose final evaluation ended mostly in the optimum's "
+        "basin, with 95% Wilson intervals. Right: seeds that reached it, of all seeds; one that "
+        "diverged did not."
+    )
+    return Plot("success_rates", caption, figure)
+
+
+def performance_profiles(data: Data) -> Plot | None:
+    """Share of seeds above each normalised score, over the scenarios that all algorithms have."""
+    shared = [
+        scenario
+        for scenario in data.scenarios
+        if scenario in data.returns and data.present(scenario) == data.algorithms
+    ]
+    if not shared:
+        data.notes.append("no performance profiles: no scenario has seeds of every algorithm")
+        return None
+    thresholds = np.linspace(-0.5, 1.0, 301)
+    marks = styles(data.algorithms)
+    with _style():
+        figure, axes = _figure(2.0 + 0.14 * -(-len(data.algorithms) // 3))
+        for i, algorithm in enumerate(data.algorithms):
+            color, marker = marks[algorithm]
+            scores = [_scores(data, algorithm, scenario) for scenario in shared]
+            low, high = stats.profile_interval(scores, thresholds)
+            axes.fill_between(thresholds, low, high, color=color, alpha=0.12, linewidth=0)
+            axes.plot(
+                thresholds, stats.performance_profile(scores, thresholds), color=color,
+                marker=marker, label=_short(algorithm), markevery=(7 * i, 45), clip_on=False,
+            )  # fmt: skip
+        for place, text in ((0, "safe"), (1, "optimal")):
+            axes.axvline(place, color=_GREY, linestyle=":", linewidth=0.8, zorder=0, clip_on=False)
+            axes.annotate(
+                text, (place, 1), (0, 2), xycoords=("data", "axes fraction"),
+                textcoords="offset points", ha="center", va="bottom", fontsize=7, color=_GREY,
+            )  # fmt: skip
+        axes.set_xlim(-0.5, 1)
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("normalised score τ")
+        axes.set_ylabel("share of seeds above τ")
+        _legend(figure, axes)
+    caption = (
+        "Performance profiles: the share of seeds whose normalised score exceeds τ, averaged over "
+        f"{len(shared)} scenario{'s' if len(shared) > 1 else ''} ({', '.join(shared)}), with 95% "
+        "bootstrap bands over seeds. A score "
+        "is 0 at the safe and 1 at the optimal return that the scenario declares. A seed that "
+        "diverged is below every τ."
+    )
+    left_out = [scenario for scenario in data.scenarios if scenario not in shared]
+    if left_out:
+        caption += f" Left out, for not every algorithm has seeds there: {', '.join(left_out)}."
+    return Plot("performance_profiles", caption, figure)
+
+
+def landscape(data: Data, scenario: str) -> Plot:
+    """Where each algorithm's executed joint actions stand in a slice of the reward."""
+    env = data.games[scenario]
+    marks = styles(data.algorithms)
+    names = [name for name in data.present(scenario) if len(data.actions[name, scenario])]
+    columns = min(len(names), 2)
+    rows = -(-len(names) // columns)
+    first, second = _plane(env)
+    with _style():
+        figure = Figure((WIDTH, (1.5 if columns > 1 else 2.6) * rows + 0.6), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        for axes, algorithm in zip(grid.flat, names, strict=False):
+            color, marker = marks[algorithm]
+            shades = _draw_landscape(axes, env)
+            _name_tops(axes, env, "p", "q")
+            action = 10 * data.actions[algorithm, scenario]
+            axes.plot(
+                action[:, first], action[:, second], marker, color=color, ms=3, mec="black",
+                mew=0.2, linestyle="none", zorder=3, clip_on=False,
+            )  # fmt: skip
+            found, total = reached(data.of(algorithm, scenario))
+            axes.set_title(_short(algorithm, 18))
+            axes.annotate(
+                f"{found}/{total}", (0.96, 0.04), xycoords="axes fraction", ha="right", fontsize=7
+            )
+        x, y = f"action of agent {first + 1}", f"action of agent {second + 1}"
+        _label_grid(grid, len(names), x, y)
+        _shade_bar(figure, shades, grid)
+    caption = (
+        f"Reward of {scenario} and the joint actions that each algorithm executed in the final "
+        "evaluation, of all seeds. Yellow: better than the safe hill's top p; q is the optimum. "
+        "Lower right: seeds that reached the optimum's basin, of all seeds."
+    )
+    if env.spec.n_agents > 2:
+        caption += (
+            f" {_slice_text(env)} Joint actions are projected onto the slice, so the reward that "
+            "they had may differ from the shade below them."
+        )
+    else:
+        caption += " Dashed: the straight line from p to q."
+    return Plot(f"landscape-{scenario}", caption, figure, scenario)
+
+
+def ro_picture(path: str | Path) -> None:
+    """Write the PNG that explains relative over-generalization with Max of Three.
+
+    Left, the game: a wide, safe hill at p and a narrow, higher one at q. Right, the reward that
+    agent 1 sees for each of its own actions, averaged over what its partners do.
+    """
+    env = MaxOfThree(MaxOfThree.Config(s2=1.5), [0], 1)
+    own, exploring, at_optimum = rewards_seen(env)
+    with _style():
+        figure = Figure((6.6, 2.8), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
+        shades = _draw_landscape(left, env)
+        _name_tops(left, env, "p: safe,\nreward 0", "q: optimum,\nreward 10")
+        figure.colorbar(shades, ax=left, label="reward", aspect=30)
+        left.set_xlabel("action of agent 1")
+        left.set_ylabel("action of agent 2")
+        left.set_title("Two hills (agent 3 on the line p–q)")
+        for value, color, dash, text, height in (
+            (at_optimum, _FIXED["svnr"][0], "--", "partners play the optimum:\n7 looks best", 3),
+            (
+                exploring,
+                _FIXED["maddpg"][0],
+                "-",
+                "partners act at random:\n−5 looks best",
+                -23,
+            ),
+        ):
+            right.plot(own, value, dash, color=color)
+            right.plot(own[value.argmax()], value.max(), "o", color=color, ms=5)
+            right.annotate(text, (-9.5, height), color=color, path_effects=[_HALO], zorder=5)
+        for place, text, side in ((env.p[0], "safe", "left"), (env.q[0], "optimal", "right")):
+            right.axvline(float(place), color=_GREY, linestyle=":", linewidth=0.8, zorder=0)
+            right.annotate(
+                text, (float(place), -61), (3 if side == "left" else -3, 0), color=_GREY,
+                textcoords="offset points", ha=side,
+            )  # fmt: skip
+        right.set_xlim(-10, 10)
+        right.set_xticks([-10, -5, 0, 5, 10])
+        right.set_ylim(-62, 17)
+        right.set_xlabel("agent 1's own action")
+        right.set_ylabel("average reward")
+        right.set_title("What agent 1 sees of its own action")
+        Path(path).write_bytes(_render(figure, "png", dpi=150))
+
+
+def rewards_seen(env: MaxOfThree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Agent 1's own actions, and the average reward of each: while the two others explore
+    uniformly, and when they play the optimum; ``[actions]`` each."""
+    own, partner = np.linspace(-10, 10, 401), np.linspace(-10, 10, 201)
+    second, third = np.meshgrid(partner, partner)
+    exploring = [_reward(env, np.stack([second * 0 + a, second, third], -1)).mean() for a in own]
+    q = env.q.tolist()
+    at_optimum = _reward(env, np.stack([own, own * 0 + q[1], own * 0 + q[2]], -1))
+    return own, np.array(exploring), at_optimum
+
+
+def _scores(data: Data, algorithm: str, scenario: str) -> np.ndarray:
+    """``[seeds]`` normalised scores, NaN where a seed diverged."""
+    cell = data.of(algorithm, scenario)
+    score = stats.normalise(cell["return"], *data.returns[scenario])
+    return np.where(cell["diverged"].to_numpy(dtype=bool), np.nan, score)
+
+
+def _plane(env: MaxOfThree) -> tuple[int, int]:
+    """The two agents whose actions differ most between p and q: the axes of the slice."""
+    distance = (env.q - env.p).abs().tolist()
+    order = sorted(range(len(distance)), key=lambda i: -distance[i])
+    first, second = sorted(order[:2])
+    return first, second
+
+
+def slice_actions(env: MaxOfThree, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """``[..., N]`` joint actions of the slice where the agents of :func:`_plane` play ``x`` and
+    ``y [...]``: the others stand on the line p-q, as far along it as these two are."""
+    first, second = _plane(env)
+    p, q = env.p.numpy().astype(float), env.q.numpy().astype(float)
+    gap = q - p
+    along = (x - p[first]) * gap[first] + (y - p[second]) * gap[second]
+    along = along / max(gap[first] ** 2 + gap[second] ** 2, 1e-9)
+    action = np.clip(p + along[..., None] * gap, -10, 10)
+    action[..., first], action[..., second] = x, y
+    return action
+
+
+def _slice_text(env: MaxOfThree) -> str:
+    first, second = _plane(env)
+    others = [str(i + 1) for i in range(env.spec.n_agents) if i not in (first, second)]
+    agents = f"agent {others[0]} moves" if len(others) == 1 else f"agents {', '.join(others)} move"
+    return (
+        f"The reward is shown on a slice: {agents} along the straight line from p to q (dashed), "
+        f"as far as agents {first + 1} and {second + 1} have come on it."
+    )
+
+
+def _draw_landscape(axes: Axes, env: MaxOfThree) -> ContourSet:
+    """Contours of the reward over the two agents of :func:`_plane`, others on the line p-q."""
+    first, second = _plane(env)
+    p, q = env.p.tolist(), env.q.tolist()
+    side = np.linspace(-10, 10, 121)
+    x, y = np.meshgrid(side, side)
+    reward = _reward(env, slice_actions(env, x, y))
+    unit = env.spec.optimal_return - env.spec.safe_return
+    levels = [env.spec.safe_return + k * unit for k in (-4, -2, -1, -0.5, 0, 0.5, 1)]
+    shades = axes.contourf(x, y, reward, levels, colors=_LAND, extend="min")
+    axes.contour(x, y, reward, levels, colors="0.55", linewidths=0.4, linestyles="solid")
+    axes.plot([p[first], q[first]], [p[second], q[second]], "--", color="0.25", linewidth=0.6)
+    for point in (p, q):
+        axes.plot(point[first], point[second], "+", color="black", ms=6, mew=0.8)
+    axes.set_aspect("equal")
+    axes.set_xticks([-10, -5, 0, 5, 10])
+    axes.set_yticks([-10, -5, 0, 5, 10])
+    return shades
+
+
+def _name_tops(axes: Axes, env: MaxOfThree, p: str, q: str) -> None:
+    """Write ``p`` and ``q`` below the tops of the hills."""
+    first, second = _plane(env)
+    for point, text in ((env.p.tolist(), p), (env.q.tolist(), q)):
+        axes.annotate(
+            text, (point[first], point[second]), (0, -5), textcoords="offset points", zorder=5,
+            ha="center", va="top", linespacing=1.1, fontsize=7, path_effects=[_HALO],
+        )  # fmt: skip
+
+
+def _reward(env: MaxOfThree, action: np.ndarray) -> np.ndarray:
+    """``[...]`` rewards of joint actions ``[..., N]`` on the scale of p and q."""
+    tensor = torch.as_tensor(action / 10, dtype=torch.float64)
+    return env.reward(tensor.unsqueeze(-1)).numpy()
+
+
+def _shade_bar(figure: Figure, shades: ContourSet, grid: np.ndarray) -> None:
+    figure.colorbar(
+        shades, ax=grid, location="bottom", label="reward", aspect=40, pad=0.02, fraction=0.05
+    ).ax.tick_params(labelsize=7, length=2)
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    # From matplotlib's own defaults: a user's matplotlibrc must not change the pictures.
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_RC)  # type: ignore[arg-type]
+        yield
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure((WIDTH, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _render(figure: Figure, form: str, dpi: int = 300) -> bytes:
+    # Without dates and versions, so that equal pictures are equal bytes.
+    metadata: dict[str, None] = {
+        "png": {"Software": None},
+        "svg": {"Date": None},
+        "pdf": {"CreationDate": None},
+    }[form]
+    buffer = io.BytesIO()
+    with _style():
+        if figure.get_layout_engine() is not None:
+            # Once for all forms: the layout takes longer than the drawing.
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+        figure.savefig(buffer, format=form, metadata=metadata, dpi=dpi)
+    return buffer.getvalue()
+
+
+def _limit(set_limits: Any, values: pd.Series, data: Data, scenario: str, *, depth: float) -> bool:
+    """Show the optimal and the safe return and all values; True if some lie too far below.
+
+    ``depth``: how far below the safe return to go, in units of its gap to the optimal one.
+    """
+    numbers = values.to_numpy(dtype=float)
+    numbers = numbers[np.isfinite(numbers)]
+    low, high = (numbers.min(), numbers.max()) if len(numbers) else (0.0, 1.0)
+    cut = False
+    if scenario in data.returns:
+        safe, optimal = data.returns[scenario]
+        # Early returns can be hundreds below the safe one, which would flatten all the rest.
+        floor = safe - depth * (optimal - safe)
+        cut = bool(low < floor)
+        low, high = min(max(low, floor), safe), max(high, optimal)
+    pad = 0.06 * (high - low) or 1.0
+    set_limits(low - pad, high + pad)
+    return cut
+
+
+def _references(data: Data, scenario: str, axes: Axes, along: str, *, named: bool = True) -> None:
+    """Dotted lines at the declared returns; if ``named``, with their names outside the axes."""
+    for value, text in zip(data.returns.get(scenario, ()), ("safe", "optimal"), strict=False):
+        line: dict[str, Any] = {"color": _GREY, "linestyle": ":", "linewidth": 0.8, "zorder": 0}
+        words: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7, "color": _GREY}
+        if not named:
+            text = ""
+        if along == "y":
+            axes.axhline(value, **line)
+            axes.annotate(
+                text, (1, value), (2, 0), xycoords=("axes fraction", "data"), va="center", **words
+            )
+        else:
+            axes.axvline(value, **line)
+            axes.annotate(
+                text, (value, 1), (0, 2), xycoords=("data", "axes fraction"), ha="center", **words
+            )
+
+
+def _label_grid(grid: np.ndarray, used: int, x: str, y: str) -> None:
+    """Name the axes at the left and at the bottom; a panel that is not used disappears."""
+    for axes in grid[:, 0]:
+        axes.set_ylabel(y)
+    for axes in grid.flat[used:]:
+        axes.axis("off")
+    for axes in grid.flat[max(used - grid.shape[1], 0) : used]:
+        axes.xaxis.set_tick_params(labelbottom=True)
+    for axes in grid[-1]:
+        axes.set_xlabel(x)
+
+
+def _rows(axes: Axes, names: list[str]) -> None:
+    """Names at the rows, the first on top."""
+    axes.set_yticks(range(len(names)), [_short(name) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+
+
+def _beside(axes: Axes, row: float, text: str) -> None:
+    """``text`` right of the axes at a row."""
+    axes.annotate(
+        text, (1, row), (5, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+        va="center", fontsize=7, annotation_clip=False,
+    )  # fmt: skip
+
+
+def _short(name: str, length: int = 22) -> str:
+    """``name``, without its middle if it is too long for its place; ends tell variants apart."""
+    half = (length - 1) // 2
+    return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 3))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m rocompare.plots OUT.png")
+    ro_picture(sys.argv[1])

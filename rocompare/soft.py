@@ -1,0 +1,55 @@
+"""Soft values by importance sampling, for samplers that have no density of their own."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from rocompare.rng import Streams
+
+
+def soft_value(q: Tensor, log_p: Tensor | float, alpha: float) -> Tensor:
+    """``alpha log E_{u~p}[exp(Q(u)/alpha) / p(u)]``, the soft value of Haarnoja et al. (2017).
+
+    Args:
+        q: ``[..., K]`` values at ``K`` samples of the proposal ``p``.
+        log_p: ``[..., K]`` log-density of the proposal there.
+        alpha: temperature.
+
+    Returns:
+        ``[...]`` estimates of ``alpha log int exp(Q/alpha) du``.
+    """
+    return alpha * (torch.logsumexp(q / alpha - log_p, -1) - math.log(q.shape[-1]))
+
+
+def log_tanh_jacobian(z: Tensor) -> Tensor:
+    """``log |d tanh(z)/dz|`` summed over the last axis, without the cancellation of 1 - tanh^2."""
+    return 2 * (math.log(2) - z - softplus(-2 * z)).sum(-1)
+
+
+def squashed_mixture(centre: Tensor, scale: float, streams: Streams) -> tuple[Tensor, Tensor]:
+    """Proposals around given actions, half of them; the other half uniform over the box.
+
+    The density is that of the mixture: one half uniform, one half the tanh-squashed Gaussians of
+    standard deviation ``scale`` around the centres. It is positive on the whole box, so the
+    estimate stays finite however badly the centres are placed.
+
+    Args:
+        centre: ``[S, B, K, D]`` actions in ``[-1, 1]``.
+
+    Returns:
+        ``(action [S, B, 2K, D], log_p [S, B, 2K])``.
+    """
+    _, b, k, d = centre.shape
+    pre = torch.atanh(centre.clamp(-0.999, 0.999))
+    around = pre + scale * streams.normal(b, k, d)
+    uniform = torch.atanh((2 * streams.uniform(b, k, d) - 1).clamp(-0.999999, 0.999999))
+    z = torch.cat([around, uniform], 2)  # [S, B, 2K, D], before tanh
+    square = torch.cdist(z / scale, pre / scale).square()  # [S, B, 2K, K]
+    log_normal = -0.5 * square - d * math.log(scale * math.sqrt(2 * math.pi))
+    log_around = torch.logsumexp(log_normal, -1) - math.log(k) - log_tanh_jacobian(z)
+    log_uniform = torch.full_like(log_around, -d * math.log(2))
+    return torch.tanh(z), torch.logaddexp(log_around, log_uniform) - math.log(2)

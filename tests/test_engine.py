@@ -1,0 +1,167 @@
+"""The training loop, on a probe algorithm and a probe environment with known answers."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from rocompare import engine
+from rocompare.config import parse_suite
+from rocompare.engine import Interrupted, _Training, train_cell
+from tests.probe import Recorder
+
+SUITE = """
+name: probe
+seeds: {seeds}
+budget: {{env_steps: {steps}, envs: {envs}}}
+evaluation: {{episodes: 6, points: {points}}}
+algorithms: {{probe: {{use: "tests.probe:Recorder", {algorithm}}}}}
+scenarios: {{walk: {{{env}}}}}
+"""
+WALK = 'env: "tests.probe:Walk"'
+GAME = "env: max_of_three"
+
+
+def cell(seeds="[3, 1]", steps=40, envs=1, points=4, algorithm="random_until: 0.25", env=WALK):
+    text = SUITE.format(
+        seeds=seeds, steps=steps, envs=envs, points=points, algorithm=algorithm, env=env
+    )
+    return parse_suite(text).cells()[0]
+
+
+def records(result):
+    """Result records without the clock's part."""
+    return [dataclasses.replace(seed, seconds=0.0) for seed in result.seeds]
+
+
+def test_the_budget_is_kept():
+    result = train_cell(cell())
+    probe = Recorder.last
+    explored = [mode for mode in probe.acted if mode == "explore"]
+    assert len(explored) == 30  # 40 steps, the first quarter uniform without asking
+    assert len(probe.noted) == 40
+    assert len(probe.batches) == 3 * (40 - 4)  # updates from a tenth of the budget on
+    assert [seed.seed for seed in result.seeds] == [3, 1]
+    assert {(seed.env_steps, seed.updates) for seed in result.seeds} == {(40, 108)}
+
+
+@pytest.mark.parametrize("envs", [1, 3, 7])
+def test_environments_share_the_budget(envs):
+    result = train_cell(cell(envs=envs))
+    steps = math.ceil(40 / envs)
+    assert len(Recorder.last.noted) == steps
+    assert result.seeds[0].env_steps == steps * envs
+
+
+def test_batches_hold_what_happened():
+    train_cell(cell(steps=200))
+    for batch in Recorder.last.batches[-20:]:
+        # Position moves by the agents' actions, time by one; what was noted is their sum.
+        moved = batch.next_obs[..., 0, :] - batch.obs[..., 0, :]
+        torch.testing.assert_close(moved[..., 0], batch.action.sum((2, 3)), atol=1e-5, rtol=0)
+        assert (moved[..., 1] == 1).all()
+        torch.testing.assert_close(batch.extras["sum"], batch.action.sum((2, 3)))
+        # The last observation of an episode that was cut off is kept, not the next one's first.
+        assert (batch.next_obs[..., 1] >= 1).all()
+        assert (batch.next_obs[..., 1] <= 5).all()
+
+
+def test_truncation_is_not_termination():
+    train_cell(cell(steps=200, env=f"{WALK}, stop: 0.0"))
+    batches = Recorder.last.batches
+    assert not any(batch.terminated.any() for batch in batches)
+    train_cell(cell(steps=200, env=f"{WALK}, stop: 1.0"))
+    assert all(batch.terminated.all() for batch in Recorder.last.batches)
+
+
+def test_evaluation_counts_first_episodes_only():
+    result = train_cell(cell(env=f"{WALK}, stop: 0.0"))
+    assert all(seed.returns == [5.0] * 6 for seed in result.seeds)
+    assert {seed.basin for seed in result.seeds} == {"long"}
+    result = train_cell(cell(env=f"{WALK}, stop: 1.0"))
+    assert all(seed.returns == [1.0] * 6 for seed in result.seeds)
+    assert {seed.basin for seed in result.seeds} == {"short"}
+
+
+def test_the_curve_has_its_points():
+    result = train_cell(cell(points=4))
+    assert [row[:2] for row in result.curve] == [(s, t) for t in (10, 20, 30, 40) for s in (3, 1)]
+    last = {row[0]: row[2] for row in result.curve[-2:]}
+    for seed in result.seeds:
+        assert last[seed.seed] == pytest.approx(sum(seed.returns) / 6)
+
+
+def test_how_often_one_evaluates_does_not_change_training():
+    few, many = train_cell(cell(points=1)), train_cell(cell(points=40))
+    assert records(few) == records(many)
+
+
+def test_one_step_games_keep_joint_actions():
+    result = train_cell(cell(env=GAME))
+    assert all(len(seed.actions) == 6 and len(seed.actions[0]) == 3 for seed in result.seeds)
+    assert not train_cell(cell()).seeds[0].actions
+    assert Recorder.last.batches[0].obs.shape == (2, 4, 2, 2)
+
+
+def test_a_seed_does_not_depend_on_its_neighbours():
+    together = records(train_cell(cell(seeds="[3, 1, 8]")))
+    alone = records(train_cell(cell(seeds="[1]")))
+    assert together[1] == alone[0]
+
+
+def test_a_diverged_seed_is_marked_and_the_others_are_not():
+    result = train_cell(cell(algorithm="diverge_seed: 1"))
+    assert {seed.seed: seed.diverged for seed in result.seeds} == {3: False, 1: True}
+
+
+def test_progress_is_reported():
+    seen = []
+    train_cell(cell(points=4), report=seen.append)
+    assert [progress.fraction for progress in seen] == [0.25, 0.5, 0.75, 1.0]
+    assert all(progress.n_seeds == 2 and progress.updates_per_second > 0 for progress in seen)
+    assert seen[-1].seconds_left == 0
+
+
+@pytest.mark.parametrize("algorithm", ["svnr", "maddpg"])
+def test_a_checkpoint_continues_bit_for_bit(algorithm, tmp_path):
+    suite = """
+name: probe
+seeds: [2, 5]
+budget: {env_steps: 60}
+evaluation: {episodes: 5, points: 6}
+algorithms: {svnr: {hidden: 8, particles: 4}, maddpg: {hidden: 8}}
+scenarios: {easy: {env: max_of_three}}
+"""
+    chosen = next(c for c in parse_suite(suite).cells() if c.algorithm.name == algorithm)
+    whole = train_cell(chosen)
+    path = tmp_path / "checkpoint.pt"
+    for stop_at in (1, 13, 30, 59):
+        asked = iter(range(1, 100))
+        with pytest.raises(Interrupted):
+            train_cell(chosen, should_stop=lambda a=asked, s=stop_at: next(a) >= s, checkpoint=path)
+        training = _Training.resume(chosen, torch.device("cpu"), path)
+        assert training.step == stop_at
+        continued = train_cell(chosen, checkpoint=path)
+        assert records(continued) == records(whole)
+        assert continued.curve == whole.curve
+        path.unlink()
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish", None])
+def test_a_bad_checkpoint_means_starting_anew(content, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    if content is None:  # a good one of other seeds
+        with pytest.raises(Interrupted):
+            train_cell(cell(seeds="[9]"), should_stop=lambda: True, checkpoint=path)
+    else:
+        path.write_bytes(content)
+    assert records(train_cell(cell(), checkpoint=path)) == records(train_cell(cell()))
+
+
+def test_checkpoints_are_written_at_intervals(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
+    path = tmp_path / "checkpoint.pt"
+    train_cell(cell(), checkpoint=path)
+    assert _Training.resume(cell(), torch.device("cpu"), path).step == 39
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]

@@ -1,0 +1,207 @@
+"""Result files: what is written is what is read, and nothing else is."""
+
+import dataclasses
+import json
+import math
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rocompare
+from rocompare import results
+from rocompare.config import parse_suite
+from rocompare.results import COLUMNS, CellResult, ResultsError, SeedResult
+
+SUITE = """
+name: demo
+seeds: 3
+budget: {env_steps: 100}
+evaluation: {episodes: 2, points: 2}
+algorithms: {svnr: {}, maddpg: {}}
+scenarios: {easy: {env: max_of_three}, hard: {env: max_of_three, s2: 1.5}}
+"""
+CELLS = parse_suite(SUITE).cells()
+
+
+def record(seed, returns=(1.0, 2.0), **changes):
+    values = {
+        "seed": seed,
+        "returns": list(returns),
+        "returns_noiseless": [3.0, 3.0],
+        "basin": "optimum",
+        "basin_noiseless": "optimum",
+        "diverged": False,
+        "env_steps": 100,
+        "updates": 180,
+        "parameters": 17,
+        "seconds": 0.5,
+        "actions": [[0.7, 0.7, -0.3]],
+    }
+    return SeedResult(**{**values, **changes})
+
+
+def cell_result(seeds, **changes):
+    curve = [(s, t, 0.5, 0.6, 0.0, 1.0) for t in (50, 100) for s in seeds]
+    return CellResult([record(s, **changes) for s in seeds], curve)
+
+
+def folder_of(root, cell=CELLS[0]):
+    return root / cell.path
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    results.save(tmp_path, CELLS[0], cell_result([0, 1]), {"torch": "x"})
+    results.save(tmp_path, CELLS[3], cell_result([2], returns=(None, 1.0), diverged=True), {})
+    frame = rocompare.load_results(tmp_path)
+    assert list(frame.columns) == list(COLUMNS)
+    assert frame["seed"].tolist() == [0, 1, 2]
+    assert frame["return"].tolist()[:2] == [1.5, 1.5]
+    assert math.isnan(frame["return"][2])
+    assert frame["diverged"].tolist() == [False, False, True]
+    assert frame["scenario"].tolist() == ["easy", "easy", "hard"]
+    assert frame["algorithm"].tolist() == ["svnr", "svnr", "maddpg"]
+    assert set(frame["key"]) == {CELLS[0].key, CELLS[3].key}
+    assert results.finished_seeds(tmp_path, CELLS[0]) == {0, 1}
+    assert results.load_actions(folder_of(tmp_path))[1] == [[0.7, 0.7, -0.3]]
+
+
+def test_part_of_a_folder_can_be_loaded(tmp_path):
+    for cell in CELLS:
+        results.save(tmp_path, cell, cell_result([0]), {})
+    assert len(rocompare.load_results(tmp_path)) == 4
+    assert len(rocompare.load_results(tmp_path / "demo" / "easy")) == 2
+    one = rocompare.load_results(folder_of(tmp_path))
+    assert one[["suite", "scenario", "algorithm"]].values.tolist() == [["demo", "easy", "svnr"]]
+
+
+def test_added_seeds_join_the_curve(tmp_path):
+    results.save(tmp_path, CELLS[0], cell_result([1]), {})
+    results.save(tmp_path, CELLS[0], cell_result([0, 2]), {})
+    curves = results.load_curves(tmp_path)
+    assert curves["seed"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert curves["env_steps"].tolist() == [50, 100] * 3
+
+
+def test_no_temporary_files_stay(tmp_path):
+    results.save(tmp_path, CELLS[0], cell_result([0]), {})
+    names = sorted(p.name for p in folder_of(tmp_path).iterdir())
+    assert names == ["config.yaml", "curve.csv", "provenance.json", "seed_0.json"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    results.write_atomic(path, "old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        results.write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "corrupt"),
+        (b'{"format": 1, "se', "corrupt"),
+        (b"\xff\xfe", "corrupt"),
+        (b"[" * 100_000, "corrupt"),
+        (b"[]", "not a rocompare record"),
+        (b"{}", "not a rocompare record"),
+        (b'{"format": 2}', "later rocompare"),
+        (b'{"format": 1}', "'seed' is missing"),
+    ],
+)
+def test_a_bad_record_is_named(content, expected, tmp_path):
+    results.save(tmp_path, CELLS[0], cell_result([0]), {})
+    path = folder_of(tmp_path) / "seed_0.json"
+    path.write_bytes(content)
+    with pytest.raises(ResultsError, match=expected) as info:
+        rocompare.load_results(tmp_path)
+    assert str(path) in str(info.value)
+    with pytest.raises(ResultsError):
+        results.finished_seeds(tmp_path, CELLS[0])
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("seed", True), ("seed", 1.5), ("returns", ["x"]), ("returns", 3), ("basin", None),
+        ("diverged", 0), ("seconds", "1"), ("actions", [1]), ("extra", 1),
+    ],
+)  # fmt: skip
+def test_a_record_with_a_wrong_entry_is_refused(entry, value, tmp_path):
+    results.save(tmp_path, CELLS[0], cell_result([0]), {})
+    path = folder_of(tmp_path) / "seed_0.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), entry: value}))
+    if entry == "actions":
+        assert rocompare.load_results(tmp_path) is not None
+        return
+    with pytest.raises(ResultsError, match=entry):
+        rocompare.load_results(tmp_path)
+
+
+def test_a_renamed_record_is_refused(tmp_path):
+    results.save(tmp_path, CELLS[0], cell_result([0]), {})
+    folder = folder_of(tmp_path)
+    (folder / "seed_0.json").rename(folder / "seed_7.json")
+    with pytest.raises(ResultsError, match="holds seed 0"):
+        rocompare.load_results(tmp_path)
+
+
+def test_empty_and_foreign_folders(tmp_path):
+    with pytest.raises(ResultsError, match="no such folder"):
+        rocompare.load_results(tmp_path / "none")
+    with pytest.raises(ResultsError, match="no rocompare results here"):
+        rocompare.load_results(tmp_path)
+    (tmp_path / "config.yaml").write_text("a: 1")
+    with pytest.raises(ResultsError, match="not the configuration"):
+        rocompare.load_results(tmp_path)
+    (tmp_path / "config.yaml").write_text("a: [")
+    with pytest.raises(ResultsError, match="not readable"):
+        rocompare.load_results(tmp_path)
+    (tmp_path / "config.yaml").write_text("!!python/object/apply:os.getcwd []")
+    with pytest.raises(ResultsError, match="not readable"):
+        rocompare.load_results(tmp_path)
+    with pytest.raises(ResultsError, match="not a folder"):
+        rocompare.load_results(tmp_path / "config.yaml")
+
+
+def test_a_foreign_curve_is_refused(tmp_path):
+    results.save(tmp_path, CELLS[0], cell_result([0]), {})
+    (folder_of(tmp_path) / "curve.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ResultsError, match="curve"):
+        results.load_curves(tmp_path)
+
+
+def test_failures_are_kept_until_the_cell_succeeds(tmp_path):
+    results.save_failure(tmp_path, CELLS[0], "boom", "trace")
+    assert results.load_failures(tmp_path) == [(str(CELLS[0].path), "boom")]
+    results.save(tmp_path, CELLS[0], cell_result([0]), {})
+    assert results.load_failures(tmp_path) == []
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
+def test_no_bytes_end_in_anything_but_a_result_or_a_message(tmp_path_factory, data):
+    root = tmp_path_factory.mktemp("fuzz")
+    results.save(root, CELLS[0], cell_result([0]), {})
+    for name in ("seed_0.json", "config.yaml", "curve.csv"):
+        path = folder_of(root) / name
+        good = path.read_bytes()
+        path.write_bytes(data)
+        for load in (rocompare.load_results, results.load_curves):
+            try:
+                assert isinstance(load(root), pd.DataFrame)
+            except ResultsError as error:
+                assert str(root) in str(error)
+        path.write_bytes(good)
+
+
+def test_records_are_plain_data():
+    assert json.loads(json.dumps(dataclasses.asdict(record(0))))["seed"] == 0
