@@ -24,14 +24,14 @@ Adaptations to continuous actions, and deviations:
   projections (SimHash, as in the paper, but of the observation itself, not of an autoencoder's
   code, and with random offsets, so that near and far can be told apart). A constant observation
   needs no bits. Tables larger than ``table_size`` share entries, as any hash table does.
-- T decays by its own constant factor at each visit. The paper adds, for episodes of many steps, a
-  decay that is slower the farther a pair is from the episode's end and a ceiling that falls over
-  time; in games of one step, these are the same as a constant factor.
+- T decays by its own constant factor at each visit. The paper's retroactive schedule, in which
+  pairs far from an episode's end decay more slowly, comes to the same in games of one step; its
+  slowly falling ceiling on all temperatures is left out.
 - ``saturation`` penalises the actors' outputs before tanh, as MADDPG's public code does: lenient
   critics are optimistic beyond the data, and an actor that has followed one into a corner of the
   box has no gradient left to come back.
 - Learning rates decay along a cosine, and the critic's inputs and outputs are scaled, as for every
-  algorithm here. A replay buffer without the paper's prioritisation of recent episodes.
+  algorithm here.
 """
 
 from __future__ import annotations

@@ -13,13 +13,13 @@ Objective", IJCAI 2019. Agent i models the others, ``u_-i ~ rho_i(. | o_i)``, an
                   policy i  minimise E[alpha log pi_i - Q_i]
                   target    follow with rate tau
 
-with u_-i ~ rho_i and u_i ~ pi_i reparameterised; alpha weighs the policy's entropy only. All three
-are Gaussians squashed by tanh. One backward pass of the model's loss serves the policy, too: the
-two losses have the same gradient in the policy's parameters.
+with u_-i ~ rho_i and u_i ~ pi_i; all are reparameterised Gaussians squashed by tanh. One backward
+pass of the model's loss serves the policy, whose loss has the same gradient in its parameters.
 
-Deviations: alpha falls geometrically; the prior fits all of the ``prior_window`` newest joint
-actions; agents act on their own observation, only critics see the state; standard deviations stay
-in (e^-5, e^2); cosine decay of the learning rates and scaled critics, as everywhere here.
+Deviations: alpha falls geometrically; the model learns far more slowly than the policy; the prior
+fits all of the ``prior_window`` newest joint actions; agents act on their own observation, only
+critics see the state; standard deviations stay in (e^-5, e^2); cosine decay of the learning rates
+and scaled critics, as everywhere here.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ROMMEO:
     version = 1
 
     class Config(api.Config):
-        alpha_first: float = Field(10.0, gt=0)
+        alpha_first: float = Field(1.0, gt=0)
         """Temperature of the policy's entropy until ``learn_from``, in units of reward."""
         alpha_last: float = Field(0.1, gt=0)
         """The same from ``alpha_end`` on."""
@@ -76,8 +76,10 @@ class ROMMEO:
         """Share of the budget at which the geometric fall of alpha ends."""
         prior_window: int = Field(128, gt=0)
         """Newest joint actions that the prior is fitted to, per seed."""
-        actor_lr: float = Field(0.005, gt=0)
-        """Learning rate of model, policy and prior."""
+        model_lr: float = Field(5e-5, gt=0)
+        """Low, so that the model sees good answers before it commits itself."""
+        policy_lr: float = Field(0.01, gt=0)
+        prior_lr: float = Field(0.005, gt=0)
         critic_lr: float = Field(0.01, gt=0)
         clip: float = Field(10.0, gt=0)
         """Largest gradient norm of a seed."""
@@ -93,10 +95,8 @@ class ROMMEO:
     ) -> None:
         self.spec, self.config = spec, config
         n_seeds, n, a, o = len(seeds), spec.n_agents, spec.action_dim, spec.obs_dim
-        init = Streams(seeds, "init", device)
-        self.explore = Streams(seeds, "explore", device)
-        self.execute = Streams(seeds, "execute", device)
-        self.noise = Streams(seeds, "update", device)
+        names = "init", "explore", "execute", "update"
+        init, self.explore, self.execute, self.noise = (Streams(seeds, x, device) for x in names)
         h, d, groups, activation = config.hidden, (n - 1) * a, (n_seeds, n), config.actor_activation
         self.model = MLP(groups, (o, h, h, 2 * d), activation, init)
         self.prior = MLP(groups, (o, h, h, 2 * d), activation, init)
@@ -105,9 +105,9 @@ class ROMMEO:
         self.critic.input_scale = config.critic_input_scale
         self.critic.output_scale = config.critic_output_scale
         self.target = self.critic.clone()
-        self.model_adam = Adam(self.model, config.actor_lr, config.clip)
-        self.prior_adam = Adam(self.prior, config.actor_lr, config.clip)
-        self.policy_adam = Adam(self.policy, config.actor_lr, config.clip)
+        self.model_adam = Adam(self.model, config.model_lr, config.clip)
+        self.prior_adam = Adam(self.prior, config.prior_lr, config.clip)
+        self.policy_adam = Adam(self.policy, config.policy_lr, config.clip)
         self.critic_adam = Adam(self.critic, config.critic_lr, config.clip)
         # Row i: the agents other than i, in order.
         self.rest = torch.tensor([[j for j in range(n) if j != i] for i in range(n)], device=device)

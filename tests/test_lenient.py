@@ -216,25 +216,25 @@ def test_resume_is_bit_exact():
     assert torch.equal(first.act(obs, "explore"), second.act(obs, "explore"))
 
 
-@pytest.mark.parametrize("lenient", [True, False])
-def test_leniency_overcomes_over_generalization_in_a_small_game(lenient):
-    """Two agents: the optimum beside a broad safe hill, which independent learners prefer."""
-    game = MaxOfThree.Config(p=(-5.0, -5.0), q=(5.0, 5.0), s2=1.0)
-    env, steps = MaxOfThree(game, SEEDS, 1), 300
-    config = LenientMADRL.Config(hidden=32, batch_size=64)
-    if not lenient:
-        config = config.model_copy(update={"leniency": 0.0})
-    algorithm = LenientMADRL(env.spec, config, SEEDS, CPU)
-    replay = Replay(env.spec, steps, 2, Streams(SEEDS, "replay"), CPU)
-    random, obs = Streams(SEEDS, "random"), env.reset()
-    for i in range(steps):
-        explore = i >= 0.3 * steps
-        action = algorithm.act(obs, "explore") if explore else random.uniform(1, 2, 1) * 2 - 1
-        extras = algorithm.note(obs, action)
-        step = env.step(action)
-        replay.add(obs, action, step.reward, step.next_obs, step.terminated, extras)
-        if i >= 0.1 * steps:
-            for _ in range(2):
-                algorithm.update(replay.sample(config.batch_size), i / steps)
-    basin = env.basin(algorithm.act(obs, "noiseless"))
-    assert (basin == (0 if lenient else 1)).all()
+def test_leniency_overcomes_over_generalization():
+    """Independent learners prefer the broad, safe hill, lenient ones the optimum beside it."""
+    in_optimum = {}
+    for leniency in (0.0, 10.0):
+        seeds, steps = range(4), 300
+        game = MaxOfThree.Config(p=(-5.0, -5.0), q=(5.0, 5.0), s2=1.0)
+        env = MaxOfThree(game, seeds, 1)
+        config = LenientMADRL.Config(hidden=32, batch_size=64, leniency=leniency)
+        algorithm = LenientMADRL(env.spec, config, seeds, CPU)
+        replay = Replay(env.spec, steps, len(seeds), Streams(seeds, "replay"), CPU)
+        random, obs = Streams(seeds, "random"), env.reset()
+        for i in range(steps):
+            learned = i >= 0.3 * steps
+            action = algorithm.act(obs, "explore") if learned else random.uniform(1, 2, 1) * 2 - 1
+            extras = algorithm.note(obs, action)
+            step = env.step(action)
+            replay.add(obs, action, step.reward, step.next_obs, step.terminated, extras)
+            if i >= 0.1 * steps:
+                for _ in range(2):
+                    algorithm.update(replay.sample(config.batch_size), i / steps)
+        in_optimum[leniency] = int((env.basin(algorithm.act(obs, "noiseless")) == 0).sum())
+    assert in_optimum[10.0] >= 3 > in_optimum[0.0]

@@ -149,7 +149,7 @@ def test_samplers_converge_to_a_known_density() -> None:
     alpha = 0.5
     algorithm = make((5,), n_agents=2, action_dim=1, obs_dim=1, particles=64, sampler_lr=0.01)
 
-    def q(u: Tensor) -> Tensor:  # a correlated hill, cut off by the border, and a lower plateau
+    def q(u: Tensor) -> Tensor:  # a correlated hill, cut off by the border
         x, y = u[..., 0], u[..., 1]
         return alpha * (-3 * (x - 0.4) ** 2 - 4 * (y + 0.2 - 0.6 * x) ** 2)
 

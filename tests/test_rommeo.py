@@ -148,7 +148,7 @@ def test_prior_loss_is_minus_mean_log_likelihood_of_others() -> None:
 
 def test_prior_recovers_the_recent_distribution_and_forgets_the_old() -> None:
     spec = api.EnvSpec(2, 1, 1, 1, 1.0, 0.0, ("optimum", "safe"), constant_obs=True)
-    algorithm = make(spec, actor_lr=0.02, prior_window=2000)
+    algorithm = make(spec, prior_lr=0.02, prior_window=2000)
     obs = torch.zeros(S, 1000, 2, 1)
     algorithm.note(obs, torch.full((S, 1000, 2, 1), -0.9))  # will have left the window
     mean, std = torch.tensor([0.8, -0.4]), torch.tensor([0.3, 0.6])
@@ -269,7 +269,6 @@ def test_seed_alone_equals_seed_in_company() -> None:
 def test_nan_stays_in_its_seed(name: str) -> None:
     sick, healthy = make(), make()
     mlp = getattr(sick, name)
-    mlp.flat.data.copy_(mlp.flat.data)
     for weight, bias in mlp.views(mlp.flat.data):
         weight[:N], bias[:N] = math.nan, math.nan  # seed 0
     for step in range(3):
@@ -314,7 +313,7 @@ def test_constant_observation_bootstraps_too() -> None:
 
 def test_learns_a_single_hill() -> None:
     env = MaxOfThree(MaxOfThree.Config(p=(4.0, -6.0), q=(4.0, -6.0), s2=3.0), [0, 1], 1)
-    config = ROMMEO.Config(hidden=32, batch_size=64)
+    config = ROMMEO.Config(hidden=32, batch_size=64, model_lr=1e-3)
     algorithm = ROMMEO(env.spec, config, [0, 1], CPU)
     replay = Replay(env.spec, 300, 2, Streams([0, 1], "replay"), CPU)
     random, obs = Streams([0, 1], "random"), env.reset()
