@@ -63,6 +63,8 @@ class MASQL:
         """States of the batch that carry particles; a constant observation is one state."""
         bandwidth: float = Field(1.0, gt=0)
         """Factor on the kernels' median heuristic."""
+        value_samples: int = Field(32, gt=0)
+        """Joint actions in the soft value of either kind: uniform, and around the sampler's."""
         proposal_scale: float = Field(0.3, gt=0)
         """Standard deviation of the soft value's Gaussian proposals, before tanh."""
         sampler_lr: float = Field(0.005, gt=0)
@@ -126,9 +128,8 @@ class MASQL:
         """``obs [S, M, N, O]``, ``noise [S, N, M, N*A]`` -> joint actions ``[S, N, M, N*A]``."""
         return torch.tanh(self.sampler(torch.cat([obs.transpose(1, 2), noise], -1)))
 
-    def _particles(self, obs: Tensor) -> Tensor:
+    def _particles(self, obs: Tensor, k: int) -> Tensor:
         """``obs [S, B, N, O]`` -> each agent's own joint actions ``[S, N, B, K, N*A]``."""
-        k = self.config.particles
         noise = self.noise.normal(self.spec.n_agents, obs.shape[1] * k, self.joint_dim)
         return self._sample(obs.repeat_interleave(k, 1), noise).unflatten(2, (-1, k))
 
@@ -153,14 +154,14 @@ class MASQL:
     def _soft_value(self, obs: Tensor, alpha: float) -> Tensor:
         """``V_i(s) = alpha log E_{u~p}[exp(Q_i(s, u)/alpha) / p(u)]``: ``[S, N, B]``."""
         n = self.spec.n_agents
-        centre = self._particles(obs).flatten(1, 2)  # [S, N*B, K, N*A]
+        centre = self._particles(obs, self.config.value_samples).flatten(1, 2)  # [S, N*B, K, N*A]
         u, log_p = squashed_mixture(centre, self.config.proposal_scale, self.noise)
         q = self._q(self.target, obs, u.unflatten(1, (n, -1)))  # [S, N, B, 2K]
         return soft_value(q, log_p.unflatten(1, (n, -1)), alpha)
 
     def _stein_loss(self, obs: Tensor, alpha: float) -> Tensor:
         """Its gradient is minus the amortised SVGD direction of each agent: ``[S, N]``."""
-        u = self._particles(obs)  # [S, N, B, K, N*A]
+        u = self._particles(obs, self.config.particles)  # [S, N, B, K, N*A]
         point = u.detach().requires_grad_()
         q = self._q(self.critic, obs, point, frozen=True)
         (score,) = torch.autograd.grad(q.sum(), point)

@@ -70,7 +70,7 @@ class ROMMEO:
     class Config(api.Config):
         alpha_first: float = Field(1.0, gt=0)
         """Temperature of the policy's entropy until ``learn_from``, in units of reward."""
-        alpha_last: float = Field(0.1, gt=0)
+        alpha_last: float = Field(0.03, gt=0)
         """The same from ``alpha_end`` on."""
         alpha_end: float = Field(0.8, ge=0, le=1)
         """Share of the budget at which the geometric fall of alpha ends."""

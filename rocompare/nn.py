@@ -14,14 +14,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.optim.adam import adam
 
 from rocompare.rng import Streams
 
 Activation = Literal["relu", "tanh", "silu"]
+Chunks = list[tuple[tuple[Tensor, Tensor], ...]]
 
 # Activations of a chunk of networks should stay in a core's second-level cache: bigger tensors
 # spend their time in memory traffic, and on the CPU in page faults.
-CACHE_BYTES = 1 << 20
+CACHE_BYTES = 1 << 19
 
 
 class Workspace:
@@ -65,76 +67,82 @@ class _MLPFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, flat: Tensor, mlp: MLP) -> Tensor:
         groups, rows, _ = x.shape
-        layers = mlp.views(flat)
         keep = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        chunk = mlp.chunk(x, groups, rows)
-        silu = mlp.activation == "silu"
-        y = x.new_empty(groups, rows, mlp.sizes[-1])
-        held = groups if keep else chunk
-        hidden = [_WORKSPACE.take(x, held, rows, size) for size in mlp.sizes[1:-1]]
-        # SiLU's derivative needs the input of the activation, ReLU's and tanh's the output.
-        inputs = [_WORKSPACE.take(x, held, rows, size) for size in mlp.sizes[1:-1]] if silu else []
-        for lo in range(0, groups, chunk):
-            part = slice(lo, min(lo + chunk, groups))
-            here = part if keep else slice(0, part.stop - lo)
-            h = x[part]
-            for i, (weight, bias) in enumerate(layers[:-1]):
-                out = hidden[i][here]
-                if silu:
-                    z = torch.baddbmm(bias[part], h, weight[part], out=inputs[i][here])
-                    h = torch.ops.aten.silu.out(z, out=out)
+        chunk = mlp.chunk(x)
+        # Outputs are narrow, and a product with one narrow side is several times faster when that
+        # side is the leading one: the last layer is computed transposed.
+        y = x.new_empty(groups, mlp.sizes[-1], rows)
+        kept = []
+        for h, layers, out_y in zip(
+            x.split(chunk), mlp.chunks(flat, chunk), y.split(chunk), strict=True
+        ):
+            layer_inputs, before = [h], []
+            for weight, bias in layers[:-1]:
+                z = _WORKSPACE.take(x, h.shape[0], rows, weight.shape[2])
+                torch.baddbmm(bias, h, weight, out=z)
+                if mlp.activation == "silu":
+                    # Its derivative needs the activation's input, ReLU's and tanh's the output.
+                    before.append(z)
+                    h = torch.ops.aten.silu.out(z, out=_WORKSPACE.take(x, *z.shape))
                 else:
-                    h = torch.baddbmm(bias[part], h, weight[part], out=out)
-                    h = h.relu_() if mlp.activation == "relu" else fast_tanh_(h)
+                    h = z.relu_() if mlp.activation == "relu" else fast_tanh_(z)
+                layer_inputs.append(h)
             weight, bias = layers[-1]
-            torch.baddbmm(bias[part], h, weight[part], out=y[part])
+            torch.baddbmm(bias.mT, weight.mT.contiguous(), h.mT, out=out_y)
+            if keep:
+                kept.append((layer_inputs, before))
+            else:
+                _WORKSPACE.give(*layer_inputs[1:], *before)
         if keep:
             ctx.save_for_backward(x, flat)
-            ctx.mlp, ctx.hidden, ctx.inputs = mlp, hidden, inputs
-        else:
-            _WORKSPACE.give(*hidden, *inputs)
-        return y
+            ctx.mlp, ctx.kept = mlp, kept
+        return y.mT
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        if ctx.hidden is None:
+        if ctx.kept is None:
             raise RuntimeError("the backward pass of an MLP runs once: its buffers are reused")
         x, flat = ctx.saved_tensors
-        mlp, hidden, inputs = ctx.mlp, ctx.hidden, ctx.inputs
+        mlp, kept = ctx.mlp, ctx.kept
         need_x, need_flat = ctx.needs_input_grad[:2]
-        groups, rows, _ = x.shape
-        layers = mlp.views(flat)
+        chunk = mlp.chunk(x)
         grad_x = torch.empty_like(x) if need_x else None
         grad_flat = torch.empty_like(flat) if need_flat else None
-        grads = mlp.views(grad_flat) if grad_flat is not None else None
-        grad_y = grad_y.contiguous()
-        chunk = mlp.chunk(x, groups, rows)
-        scratch = [_WORKSPACE.take(x, chunk, rows, size) for size in mlp.sizes[1:-1]]
-        for lo in range(0, groups, chunk):
-            part = slice(lo, min(lo + chunk, groups))
-            size = part.stop - lo
-            grad = grad_y[part]
-            for i in reversed(range(len(layers))):
-                h = hidden[i - 1][part] if i else x[part]
+        grad_x_parts = grad_x.split(chunk) if grad_x is not None else ()
+        grads = mlp.split(mlp.layers(grad_flat), chunk) if grad_flat is not None else None
+        weights = mlp.chunks(flat, chunk)
+        last = len(mlp.sizes) - 2
+        grad_y_t = grad_y.mT.contiguous().split(chunk)
+        for c, grad in enumerate(grad_y.contiguous().split(chunk)):
+            layer_inputs, before = kept[c]
+            scratch = []
+            for i in range(last, -1, -1):
+                h = layer_inputs[i]
                 if grads is not None:
-                    grad_weight, grad_bias = grads[i]
-                    torch.bmm(h.mT, grad, out=grad_weight[part])
-                    torch.sum(grad, 1, keepdim=True, out=grad_bias[part])
-                weight = layers[i][0][part]
+                    grad_weight, grad_bias = grads[c][i]
+                    if i == last:
+                        grad_weight.copy_(torch.bmm(grad_y_t[c], h).mT)
+                    else:
+                        torch.bmm(h.mT, grad, out=grad_weight)
+                    torch.sum(grad, 1, keepdim=True, out=grad_bias)
+                weight = weights[c][i][0]
                 if i:
-                    grad = torch.bmm(grad, weight.mT, out=scratch[i - 1][:size])
+                    product = torch.mul if grad.shape[-1] == 1 else torch.bmm
+                    grad = product(grad, weight.mT, out=_WORKSPACE.take(x, *h.shape))
+                    scratch.append(grad)
                     if mlp.activation == "relu":
                         torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
                     elif mlp.activation == "tanh":
                         torch.ops.aten.tanh_backward.grad_input(grad, h, grad_input=grad)
                     else:
-                        z = inputs[i - 1][part]
-                        torch.ops.aten.silu_backward.grad_input(grad, z, grad_input=grad)
-                elif grad_x is not None:
-                    torch.bmm(grad, weight.mT, out=grad_x[part])
-        _WORKSPACE.give(*hidden, *inputs, *scratch)
-        ctx.hidden = ctx.inputs = None
+                        torch.ops.aten.silu_backward.grad_input(
+                            grad, before[i - 1], grad_input=grad
+                        )
+                elif need_x:
+                    torch.bmm(grad, weight.mT, out=grad_x_parts[c])
+            _WORKSPACE.give(*layer_inputs[1:], *before, *scratch)
+        ctx.kept = None
         return grad_x, grad_flat, None
 
 
@@ -174,8 +182,23 @@ class MLP:
                 block = streams.uniform(*self.groups[1:], rows, fan_out) * (2 * bound) - bound
                 blocks.append(block.reshape(-1))
         self.flat = torch.cat(blocks).requires_grad_()
+        self._chunks: dict[tuple[int, int], Chunks] = {}
 
-    def views(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def chunks(self, flat: Tensor, chunk: int) -> Chunks:
+        """:meth:`split` of ``flat``'s layers, remembered for as long as it stays where it is."""
+        key = flat.data_ptr(), chunk
+        if key not in self._chunks:
+            self._chunks[key] = self.split(self.layers(flat.detach()), chunk)
+        return self._chunks[key]
+
+    def split(self, layers: list[tuple[Tensor, Tensor]], chunk: int) -> Chunks:
+        """For each chunk of networks, the weight and bias of each layer."""
+        parts = [
+            zip(weight.split(chunk), bias.split(chunk), strict=True) for weight, bias in layers
+        ]
+        return list(zip(*parts, strict=True))
+
+    def layers(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
         """``(weight [G, in, out], bias [G, 1, out])`` of each layer, as views of ``flat``."""
         layers, at = [], 0
         for fan_in, fan_out in zip(self.sizes[:-1], self.sizes[1:], strict=True):
@@ -188,14 +211,15 @@ class MLP:
 
     def per_seed(self, flat: Tensor) -> list[Tensor]:
         """``flat`` as views ``[S, parameters of a layer]``."""
-        return [part.view(self.groups[0], -1) for layer in self.views(flat) for part in layer]
+        return [part.view(self.groups[0], -1) for layer in self.layers(flat) for part in layer]
 
-    def chunk(self, x: Tensor, groups: int, rows: int) -> int:
-        """How many networks to work on at a time."""
+    def chunk(self, x: Tensor) -> int:
+        """How many of the networks to work on at a time, for ``x [G, M, in]``."""
+        groups, rows, _ = x.shape
         if x.is_cuda:
             return groups
         widest = max(self.sizes[1:-1], default=1) * rows * x.element_size()
-        return max(1, min(groups, CACHE_BYTES // (2 * widest)))
+        return max(1, min(groups, CACHE_BYTES // widest))
 
     def __call__(self, x: Tensor, *, frozen: bool = False) -> Tensor:
         """``x [*groups, ..., in] -> [*groups, ..., out]``.
@@ -214,13 +238,14 @@ class MLP:
         y = _MLPFunction.apply(rows, flat, self)
         if self.output_scale != 1:
             y = y * self.output_scale
-        return y.view(*self.groups, *middle, self.sizes[-1])
+        return y.reshape(*self.groups, *middle, self.sizes[-1])
 
     def clone(self) -> MLP:
         """A copy that takes no gradients: a target network."""
         twin = object.__new__(MLP)
         twin.__dict__.update(self.__dict__)
         twin.flat = self.flat.detach().clone()
+        twin._chunks = {}
         return twin
 
     @torch.no_grad()
@@ -240,7 +265,7 @@ class MLP:
 
 
 class Adam:
-    """Adam on one MLP; every seed's step is its own.
+    """Adam (Kingma and Ba, 2015) on one MLP; every seed's step is its own.
 
     Args:
         clip: largest gradient norm of a seed (over all its networks here); None clips nothing.
@@ -250,7 +275,9 @@ class Adam:
         self.mlp = mlp
         self.lr = lr
         self.clip = clip
-        self.optimizer = torch.optim.Adam([mlp.flat], lr=lr, fused=True)
+        self.mean = torch.zeros_like(mlp.flat, requires_grad=False)
+        self.square = torch.zeros_like(self.mean)
+        self.count = torch.zeros((), device=self.mean.device)
 
     def step(self, loss: Tensor, lr_factor: float = 1.0, *, retain_graph: bool = False) -> None:
         """Descend ``loss [S, ...]``: each item the mean over its own elements.
@@ -261,15 +288,20 @@ class Adam:
         (grad,) = torch.autograd.grad(loss.sum(), self.mlp.flat, retain_graph=retain_graph)
         if self.clip is not None:
             clip_per_seed(self.mlp.per_seed(grad), self.clip)
-        self.mlp.flat.grad = grad
-        self.optimizer.param_groups[0]["lr"] = self.lr * lr_factor
-        self.optimizer.step()
+        with torch.no_grad():
+            # torch's functional form: the optimiser object costs as much again in bookkeeping.
+            adam(
+                [self.mlp.flat], [grad], [self.mean], [self.square], [], [self.count],
+                fused=True, amsgrad=False, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0,
+                lr=self.lr * lr_factor, maximize=False,
+            )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        return self.optimizer.state_dict()
+        return {"mean": self.mean, "square": self.square, "count": self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state)
+        for name, value in self.state_dict().items():
+            value.copy_(state[name])
 
 
 def state_of(owner: object) -> dict[str, Any]:
@@ -290,8 +322,8 @@ def _stateful(part: object) -> bool:
 
 def clip_per_seed(parts: list[Tensor], limit: float) -> None:
     """Scale each seed's gradient in place to a norm of at most ``limit``; parts are ``[S, n]``."""
-    square = torch.stack([part.square().sum(1) for part in parts]).sum(0)  # [S]
-    factor = (limit / (square.sqrt() + 1e-6)).clamp_(max=1.0)
+    norms = torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts])
+    factor = (limit / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1.0)  # [S]
     for part in parts:
         part.mul_(factor[:, None])
 

@@ -253,7 +253,7 @@ def test_the_benchs_plain_code_is_maddpg():
         (ours.actor, plain.actors), (ours.critic, plain.critics),
         (ours.target_actor, plain.target_actors), (ours.target_critic, plain.target_critics),
     ):  # fmt: skip
-        for layer, (weight, bias) in enumerate(mlp.views(mlp.flat.detach())):
+        for layer, (weight, bias) in enumerate(mlp.layers(mlp.flat.detach())):
             for g, net in enumerate(nets):
                 weight[g] = net[2 * layer].weight.data.mT
                 bias[g, 0] = net[2 * layer].bias.data
@@ -267,7 +267,7 @@ def test_the_benchs_plain_code_is_maddpg():
     ours.update(data, 0.0)
     plain.update()
     for mlp, nets in ((ours.actor, plain.actors), (ours.critic, plain.critics)):
-        for layer, (weight, _) in enumerate(mlp.views(mlp.flat.detach())):
+        for layer, (weight, _) in enumerate(mlp.layers(mlp.flat.detach())):
             for g, net in enumerate(nets):
                 expected = net[2 * layer].weight.data.mT
                 torch.testing.assert_close(weight[g], expected, atol=2e-4, rtol=1e-3)

@@ -23,7 +23,7 @@ def make(spec, **config):
 def net(mlp, s, i, x):
     """One network of an MLP, written out."""
     index, h = s * mlp.groups[1] + i, x * mlp.input_scale
-    layers = mlp.views(mlp.flat)
+    layers = mlp.layers(mlp.flat)
     for k, (weight, bias) in enumerate(layers):
         h = h @ weight[index] + bias[index, 0]
         if k < len(layers) - 1:
@@ -220,16 +220,15 @@ def test_leniency_overcomes_over_generalization():
     """Independent learners prefer the broad, safe hill, lenient ones the optimum beside it."""
     in_optimum = {}
     for leniency in (0.0, 10.0):
-        seeds, steps = range(4), 300
-        game = MaxOfThree.Config(p=(-5.0, -5.0), q=(5.0, 5.0), s2=1.0)
-        env = MaxOfThree(game, seeds, 1)
+        seeds, steps = range(50, 54), 300
+        env = MaxOfThree(MaxOfThree.Config(s2=2.0), seeds, 1)
         config = LenientMADRL.Config(hidden=32, batch_size=64, leniency=leniency)
         algorithm = LenientMADRL(env.spec, config, seeds, CPU)
         replay = Replay(env.spec, steps, len(seeds), Streams(seeds, "replay"), CPU)
         random, obs = Streams(seeds, "random"), env.reset()
         for i in range(steps):
             learned = i >= 0.3 * steps
-            action = algorithm.act(obs, "explore") if learned else random.uniform(1, 2, 1) * 2 - 1
+            action = algorithm.act(obs, "explore") if learned else random.uniform(1, 3, 1) * 2 - 1
             extras = algorithm.note(obs, action)
             step = env.step(action)
             replay.add(obs, action, step.reward, step.next_obs, step.terminated, extras)
@@ -237,4 +236,4 @@ def test_leniency_overcomes_over_generalization():
                 for _ in range(2):
                     algorithm.update(replay.sample(config.batch_size), i / steps)
         in_optimum[leniency] = int((env.basin(algorithm.act(obs, "noiseless")) == 0).sum())
-    assert in_optimum[10.0] >= 3 > in_optimum[0.0]
+    assert in_optimum[10.0] >= 3 > 1 >= in_optimum[0.0]

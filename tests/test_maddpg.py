@@ -82,7 +82,7 @@ def test_an_agents_objective_trains_that_agent_alone(others):
     for i in range(3):
         loss = algorithm._actor_loss(batch)[:, i].sum()
         (grad,) = torch.autograd.grad(loss, algorithm.actor.flat)
-        weight = algorithm.actor.views(grad)[0][0].view(2, 3, -1)
+        weight = algorithm.actor.layers(grad)[0][0].view(2, 3, -1)
         touched = weight.abs().sum(-1) > 0
         assert touched.tolist() == [[j == i for j in range(3)]] * 2
 

@@ -35,7 +35,7 @@ def make(
 def forward(mlp: MLP, s: int, i: int, x: Tensor) -> Tensor:
     """One network of a ``(S, N)`` MLP, spelled out: ``x [rows, in]``."""
     which, x = s * mlp.groups[1] + i, x * mlp.input_scale
-    layers = mlp.views(mlp.flat.detach())
+    layers = mlp.layers(mlp.flat.detach())
     for depth, (weight, bias) in enumerate(layers):
         x = x @ weight[which] + bias[which]
         if depth < len(layers) - 1:
@@ -82,7 +82,7 @@ def test_td_target_bootstraps_unless_terminated() -> None:
 
 @pytest.mark.parametrize("alpha", [2.0, 0.05])
 def test_soft_value_is_the_integral(alpha: float) -> None:
-    algorithm = make((3, 4), n_agents=2, action_dim=1, obs_dim=1, particles=128)
+    algorithm = make((3, 4), n_agents=2, action_dim=1, obs_dim=1, value_samples=128)
     freeze_q(
         algorithm,
         lambda u: torch.maximum(
@@ -102,7 +102,7 @@ def test_soft_value_is_the_integral(alpha: float) -> None:
 
 
 def test_soft_value_of_a_constant_is_it_plus_the_log_volume() -> None:
-    algorithm = make(particles=256, n_agents=2)
+    algorithm = make(value_samples=256, n_agents=2)
     freeze_q(algorithm, lambda u: torch.full(u.shape[:-1], -7.0))
     value = algorithm._soft_value(torch.zeros(2, 8, 2, 2), 3.0)
     assert value.mean().item() == pytest.approx(-7 + 3 * np.log(16), abs=0.15)
@@ -112,7 +112,7 @@ def test_stein_loss_by_loops() -> None:
     algorithm = make(n_agents=2, action_dim=1, obs_dim=1, particles=5, bandwidth=1.5)
     obs = torch.randn(2, 3, 2, 1, generator=torch.Generator().manual_seed(0))
     state = algorithm.noise.state_dict()
-    particles = algorithm._particles(obs).detach()  # [S, N, B, K, 2]
+    particles = algorithm._particles(obs, 5).detach()  # [S, N, B, K, 2]
     algorithm.noise.load_state_dict(state)
     loss = algorithm._stein_loss(obs, alpha=0.7)
     for s in range(2):
@@ -164,7 +164,7 @@ def test_samplers_converge_to_a_known_density() -> None:
 
     def drawn() -> np.ndarray:
         with torch.no_grad():
-            return torch.cat([algorithm._particles(obs)[0, :, 0] for _ in range(5)], 1).numpy()
+            return torch.cat([algorithm._particles(obs, 64)[0, :, 0] for _ in range(5)], 1).numpy()
 
     assert min(p_values(drawn()[0])) < 1e-6  # the test has power
     for step in range(1000):
@@ -179,7 +179,7 @@ def test_agents_execute_their_own_component_of_their_own_sample() -> None:
     joint = torch.arange(2 * 3 * 6).view(6, 1, 6) / 40 - 0.4  # [S*N, 1, N*A]
     with torch.no_grad():
         algorithm.sampler.flat.zero_()
-        algorithm.sampler.views(algorithm.sampler.flat)[-1][1].copy_(torch.atanh(joint))
+        algorithm.sampler.layers(algorithm.sampler.flat)[-1][1].copy_(torch.atanh(joint))
     per_agent = joint.view(2, 3, 3, 2)  # seed, sampler, component, feature
     for mode in ("explore", "execute", "noiseless"):
         action = algorithm.act(torch.randn(2, 4, 3, 2), mode)  # type: ignore[arg-type]
@@ -200,7 +200,7 @@ def test_noise_belongs_to_the_mode() -> None:
 
 
 def updated(seeds: tuple[int, ...], spoil: int | None = None) -> MASQL:
-    algorithm = make(seeds, particles=4, states=5)
+    algorithm = make(seeds, particles=4, value_samples=4, states=5)
     if spoil is not None:
         with torch.no_grad():
             algorithm.critic.per_seed(algorithm.critic.flat)[0][spoil] = torch.nan
@@ -227,7 +227,7 @@ def test_seeds_do_not_touch_each_other() -> None:
 
 def test_state_dict_continues_the_run() -> None:
     first = updated((1, 2))
-    second = make((1, 2), particles=4, states=5)
+    second = make((1, 2), particles=4, value_samples=4, states=5)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     batch = make_batch(first.spec, (1, 2))
     for algorithm in (first, second):

@@ -20,7 +20,7 @@ def make(groups=(2, 3), sizes=(4, 7, 5, 2), activation="silu", **kwargs):
 def plain(mlp, index):
     """The network at ``index`` as a torch.nn.Sequential."""
     layers = []
-    for weight, bias in mlp.views(mlp.flat.detach()):
+    for weight, bias in mlp.layers(mlp.flat.detach()):
         linear = torch_nn.Linear(weight.shape[1], weight.shape[2])
         linear.weight.data = weight[index].mT.clone()
         linear.bias.data = bias[index, 0].clone()
@@ -45,7 +45,7 @@ def test_values_and_gradients_are_torchs(activation, cache, monkeypatch):
         torch.testing.assert_close(y[s, n], out, atol=1e-5, rtol=1e-5)
         (out * target[s, n]).sum().backward()
         torch.testing.assert_close(grad_x[s, n], own.grad, atol=1e-5, rtol=1e-5)
-        for (weight, bias), linear in zip(mlp.views(grad_flat), net[::2], strict=True):
+        for (weight, bias), linear in zip(mlp.layers(grad_flat), net[::2], strict=True):
             torch.testing.assert_close(weight[g], linear.weight.grad.mT, atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(bias[g, 0], linear.bias.grad, atol=1e-5, rtol=1e-5)
 
@@ -94,7 +94,7 @@ def test_wrong_input_shape_says_what_was_expected():
 
 def test_initial_weights_have_the_true_fan_in():
     mlp = make(groups=(5, 3), sizes=(16, 64, 2))
-    for (weight, bias), fan_in in zip(mlp.views(mlp.flat.detach()), (16, 64), strict=True):
+    for (weight, bias), fan_in in zip(mlp.layers(mlp.flat.detach()), (16, 64), strict=True):
         bound = 1 / math.sqrt(fan_in)
         for values in (weight, bias):
             assert values.abs().max() <= bound
@@ -128,7 +128,7 @@ def test_adam_is_one_optimiser_per_seed(clip):
                 torch_nn.utils.clip_grad_norm_(net.parameters(), clip)
             optimizer.step()
     for s, net in enumerate(nets):
-        for (weight, _), linear in zip(mlp.views(mlp.flat.detach()), net[::2], strict=True):
+        for (weight, _), linear in zip(mlp.layers(mlp.flat.detach()), net[::2], strict=True):
             torch.testing.assert_close(weight[s], linear.weight.mT, atol=2e-5, rtol=1e-4)
 
 

@@ -35,7 +35,7 @@ def make(
 def forward(mlp: MLP, s: int, i: int, x: Tensor) -> Tensor:
     """One network of a ``(S, N)`` MLP, spelled out: ``x [rows, in]``."""
     which, x = s * mlp.groups[1] + i, x * mlp.input_scale
-    layers = mlp.views(mlp.flat.detach())
+    layers = mlp.layers(mlp.flat.detach())
     for depth, (weight, bias) in enumerate(layers):
         x = x @ weight[which] + bias[which]
         if depth < len(layers) - 1:
@@ -250,7 +250,7 @@ def test_agents_execute_the_last_levels_own_action() -> None:
             small = 1e-3  # keeps the hidden tanh linear
             mlp: MLP = getattr(algorithm, name)
             mlp.flat.zero_()
-            (first, _), (middle, _), (last, bias) = mlp.views(mlp.flat)
+            (first, _), (middle, _), (last, bias) = mlp.layers(mlp.flat)
             first[:, source, 0] = small
             middle[:, 0, 0] = 1
             last[:, 0] = 1 / small

@@ -57,7 +57,7 @@ def net(mlp: Any, s: int, i: int, x: Tensor) -> Tensor:
     """One network of an MLP, written out."""
     index = s * mlp.groups[1] + i
     h = x * mlp.input_scale
-    layers = mlp.views(mlp.flat)
+    layers = mlp.layers(mlp.flat)
     for k, (weight, bias) in enumerate(layers):
         h = h @ weight[index] + bias[index, 0]
         if k < len(layers) - 1:
@@ -269,7 +269,7 @@ def test_seed_alone_equals_seed_in_company() -> None:
 def test_nan_stays_in_its_seed(name: str) -> None:
     sick, healthy = make(), make()
     mlp = getattr(sick, name)
-    for weight, bias in mlp.views(mlp.flat.data):
+    for weight, bias in mlp.layers(mlp.flat.data):
         weight[:N], bias[:N] = math.nan, math.nan  # seed 0
     for step in range(3):
         batch = make_batch(step)

@@ -53,7 +53,7 @@ def test_an_agents_action_trains_that_agent_alone(rounds):
     u = algorithm._negotiate(torch.randn(2, 5, 3, 2), torch.randn(2, 5, 3, 2))
     for i in range(3):
         (grad,) = torch.autograd.grad(u[:, :, i].sum(), algorithm.policy.flat, retain_graph=rounds)
-        for weight, _ in algorithm.policy.views(grad):
+        for weight, _ in algorithm.policy.layers(grad):
             touched = weight.view(2, 3, -1).abs().sum(-1) > 0
             assert touched.tolist() == [[j == i for j in range(3)]] * 2
         u = algorithm._negotiate(torch.randn(2, 5, 3, 2), torch.randn(2, 5, 3, 2))
