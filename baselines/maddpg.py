@@ -9,9 +9,10 @@ Cooperative-Competitive Environments", NeurIPS 2017. The loop (their Algorithm 1
                   targets   follow with rate tau
 
 Deviations: Gaussian exploration noise with a geometric decay instead of an Ornstein-Uhlenbeck
-process (the paper's is tied to time, and one-step games have none); tanh-bounded actions instead
-of a penalty on the actors' outputs; learning rates decay along a cosine, and the critic's inputs
-and outputs are scaled, as for every algorithm here.
+process (the paper's is tied to time, and one-step games have none); tanh-bounded actions, with a
+penalty on the outputs before tanh as in the authors' code, so that an actor in a corner of the box
+keeps a gradient; learning rates decay along a cosine, and the critic's inputs and outputs are
+scaled, as for every algorithm here.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class MADDPG:
         """Share of the budget at which the noise's geometric decay ends."""
         others: Literal["batch", "policy"] = "batch"
         """Others' actions in the actor's gradient: replayed (the paper) or from their actors."""
+        saturation: float = Field(0.1, ge=0)
+        """Weight of the actors' squared outputs before tanh in their loss, in units of reward."""
         actor_lr: float = Field(0.005, gt=0)
         critic_lr: float = Field(0.01, gt=0)
         clip: float = Field(10.0, gt=0)
@@ -117,15 +120,17 @@ class MADDPG:
         return seed_mean((q - q_target).square(), keep=2)
 
     def _actor_loss(self, batch: api.Batch) -> Tensor:
-        """Minus the objective of equation 5: ``[S, N]``."""
-        action = torch.tanh(self.actor(batch.obs.transpose(1, 2)))  # [S, N, B, A]
+        """Minus the objective of equation 5, and what saturated outputs cost: ``[S, N]``."""
+        z = self.actor(batch.obs.transpose(1, 2))
+        action = torch.tanh(z)  # [S, N, B, A]
         if self.config.others == "batch":
             others = batch.action.unsqueeze(1)  # [S, 1, B, N, A]
         else:
             others = action.detach().transpose(1, 2).unsqueeze(1)
         # Agent i's critic sees agent i's action from its actor, in a copy of the joint action.
         joint = torch.where(self.own, action.unsqueeze(3), others)  # [S, N, B, N, A]
-        return -seed_mean(self._q(self.critic, batch.obs, joint, frozen=True), keep=2)
+        q = self._q(self.critic, batch.obs, joint, frozen=True)
+        return self.config.saturation * seed_mean(z.square().sum(-1), keep=2) - seed_mean(q, keep=2)
 
     def state_dict(self) -> dict[str, Any]:
         return state_of(self) | {"noise_scale": self.noise_scale}

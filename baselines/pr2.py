@@ -16,8 +16,9 @@ it through rho_i's samples too would ascend E_rho_i[Q_i] = Q_i(s, a_i) - alpha H
 Deviations:
 
 - The paper's objective holds the entropy of pi_i as well; its maximiser is exp(Q_i(s, a_i)/alpha),
-  which ``policy: stochastic`` samples by SVGD with the gradient above as score. A deterministic
-  policy with Gaussian exploration stays on one of the marginal's hills, even with exact Q and rho.
+  which ``policy: stochastic`` samples by SVGD with the gradient above as score. The paper's
+  practical form, ``policy: deterministic`` with Gaussian exploration, stays on one of the
+  marginal's hills, even with exact Q and rho.
 - The target's soft marginal is importance-sampled: half of the others' actions are uniform, half
   around rho_i's, and the weights are those of the mixture.
 - Every particle is both fixed and updated; alpha falls geometrically; learning rates decay along a

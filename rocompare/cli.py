@@ -147,6 +147,10 @@ def table(
     statistic: Annotated[
         Statistic, typer.Option(help="What is shown of each cell's seeds.")
     ] = Statistic.mean_std,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Published values beside ours, e.g. paper_table1.", metavar="NAME"),
+    ] = None,
     noiseless: Annotated[
         bool,
         typer.Option("--noiseless", help="Returns with the policy's noise set to zero."),
@@ -157,7 +161,7 @@ def table(
 
     _import_from_here()
     column = "return_noiseless" if noiseless else "return"
-    found = report.return_table(path, column, statistic.value)
+    found = report.return_table(path, column, statistic.value, reference)
     if form is TableFormat.rich:
         report.print_table(found, _console())
     else:

@@ -61,6 +61,9 @@ def stein_direction(
         ``[..., N, U, A]``; no gradients flow through it.
     """
     with torch.no_grad():
+        # Directions do not depend on where the origin lies; sums of products near it round less.
+        centre = fixed.mean(-2, keepdim=True)
+        fixed, updated = fixed - centre, updated - centre
         square = (fixed.unsqueeze(-2) - updated.unsqueeze(-3)).square_().sum(-1)  # [..., N, F, U]
         if mask is not None:
             square = (mask @ square.flatten(-2)).view_as(square)

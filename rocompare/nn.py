@@ -19,7 +19,7 @@ from torch.optim.adam import adam
 from rocompare.rng import Streams
 
 Activation = Literal["relu", "tanh", "silu"]
-Chunks = list[tuple[tuple[Tensor, Tensor], ...]]
+Chunks = list[list[tuple[Tensor, Tensor, Tensor]]]
 
 # Activations of a chunk of networks should stay in a core's second-level cache: bigger tensors
 # spend their time in memory traffic, and on the CPU in page faults.
@@ -77,7 +77,7 @@ class _MLPFunction(torch.autograd.Function):
             x.split(chunk), mlp.chunks(flat, chunk), y.split(chunk), strict=True
         ):
             layer_inputs, before = [h], []
-            for weight, bias in layers[:-1]:
+            for weight, _, bias in layers[:-1]:
                 z = _WORKSPACE.take(x, h.shape[0], rows, weight.shape[2])
                 torch.baddbmm(bias, h, weight, out=z)
                 if mlp.activation == "silu":
@@ -87,8 +87,8 @@ class _MLPFunction(torch.autograd.Function):
                 else:
                     h = z.relu_() if mlp.activation == "relu" else fast_tanh_(z)
                 layer_inputs.append(h)
-            weight, bias = layers[-1]
-            torch.baddbmm(bias.mT, weight.mT.contiguous(), h.mT, out=out_y)
+            _, weight_t, bias = layers[-1]
+            torch.baddbmm(bias.mT, weight_t.contiguous(), h.mT, out=out_y)
             if keep:
                 kept.append((layer_inputs, before))
             else:
@@ -120,16 +120,16 @@ class _MLPFunction(torch.autograd.Function):
             for i in range(last, -1, -1):
                 h = layer_inputs[i]
                 if grads is not None:
-                    grad_weight, grad_bias = grads[c][i]
+                    grad_weight, grad_weight_t, grad_bias = grads[c][i]
                     if i == last:
-                        grad_weight.copy_(torch.bmm(grad_y_t[c], h).mT)
+                        grad_weight_t.copy_(torch.bmm(grad_y_t[c], h))
                     else:
                         torch.bmm(h.mT, grad, out=grad_weight)
                     torch.sum(grad, 1, keepdim=True, out=grad_bias)
-                weight = weights[c][i][0]
+                weight_t = weights[c][i][1]
                 if i:
                     product = torch.mul if grad.shape[-1] == 1 else torch.bmm
-                    grad = product(grad, weight.mT, out=_WORKSPACE.take(x, *h.shape))
+                    grad = product(grad, weight_t, out=_WORKSPACE.take(x, *h.shape))
                     scratch.append(grad)
                     if mlp.activation == "relu":
                         torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
@@ -140,7 +140,7 @@ class _MLPFunction(torch.autograd.Function):
                             grad, before[i - 1], grad_input=grad
                         )
                 elif need_x:
-                    torch.bmm(grad, weight.mT, out=grad_x_parts[c])
+                    torch.bmm(grad, weight_t, out=grad_x_parts[c])
             _WORKSPACE.give(*layer_inputs[1:], *before, *scratch)
         ctx.kept = None
         return grad_x, grad_flat, None
@@ -192,11 +192,12 @@ class MLP:
         return self._chunks[key]
 
     def split(self, layers: list[tuple[Tensor, Tensor]], chunk: int) -> Chunks:
-        """For each chunk of networks, the weight and bias of each layer."""
+        """For each chunk of networks, the weight, its transpose and the bias of each layer."""
         parts = [
-            zip(weight.split(chunk), bias.split(chunk), strict=True) for weight, bias in layers
+            zip(weight.split(chunk), weight.mT.split(chunk), bias.split(chunk), strict=True)
+            for weight, bias in layers
         ]
-        return list(zip(*parts, strict=True))
+        return [list(chunk_layers) for chunk_layers in zip(*parts, strict=True)]
 
     def layers(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
         """``(weight [G, in, out], bias [G, 1, out])`` of each layer, as views of ``flat``."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rocompare import results, stats
+from rocompare import registry, results, stats
 from rocompare.compare import declared_returns
 
 _RETURN = (
@@ -54,6 +55,18 @@ class Entry:
     low: float = math.nan
     high: float = math.nan
     """Its 95% interval, for the median, the interquartile mean and the success rate."""
+    published: tuple[float, float] | None = None
+    """``(mean, std)`` that a reference table gives for this cell."""
+
+    @property
+    def differs(self) -> str:
+        """``↑`` or ``↓`` where our mean ± std lies wholly above or below the published one."""
+        if self.published is None or not self.n:
+            return ""
+        mean, std = self.published
+        if abs(self.mean - mean) <= self.std + std:
+            return ""
+        return "↑" if self.mean > mean else "↓"
 
 
 @dataclass(frozen=True)
@@ -67,13 +80,24 @@ class ReturnTable:
 
 
 def return_table(
-    path: str | Path, column: str = "return", statistic: str = "mean-std"
+    path: str | Path,
+    column: str = "return",
+    statistic: str = "mean-std",
+    reference: str | None = None,
 ) -> ReturnTable:
     """Aggregate the results below ``path``; ``statistic`` is one of ``DEFINITIONS``.
+
+    Args:
+        reference: one of ``registry.REFERENCES``, whose published values stand beside ours.
 
     Raises:
         ResultsError: nothing there, or one name stands for two configurations or suites.
     """
+    published = {} if reference is None else load_reference(reference)
+    if published and statistic != "mean-std":
+        raise results.ResultsError(
+            f"--reference: '{reference}' publishes mean ± std, so it needs --statistic mean-std"
+        )
     frame = results.load_results(path)
     configs = results.load_configs(path)
     _refuse_mixtures(frame, path)
@@ -94,10 +118,13 @@ def return_table(
         first = group.iloc[0]
         config = configs[first["suite"], first["scenario"], first["algorithm"], first["key"]]
         entries[str(algorithm), str(scenario)] = _with_statistic(
-            entry, statistic, list(values), config["scenario"]
+            replace(entry, published=published.get((str(algorithm), str(scenario)))),
+            statistic,
+            list(values),
+            config["scenario"],
         )
-    scenarios = list(dict.fromkeys(frame["scenario"]))
-    algorithms = sorted(dict.fromkeys(frame["algorithm"]), key=lambda name: (name != "svnr", name))
+    scenarios = _ordered(frame["scenario"], [scenario for _, scenario in published])
+    algorithms = _ordered(frame["algorithm"], ["svnr", *(algorithm for algorithm, _ in published)])
     for scenario in scenarios:
         column_entries = {a: entries[a, scenario] for a in algorithms if (a, scenario) in entries}
         shown = [e.value for e in column_entries.values() if not math.isnan(e.value)]
@@ -107,8 +134,35 @@ def return_table(
             if shown and round(entry.value, 2) == round(best(shown), 2):
                 entries[algorithm, scenario] = replace(entry, best=True)
     notes = [DEFINITIONS[statistic], _budget_note(configs)]
+    if published:
+        notes.append(
+            f"Second value: {reference}, as published. ↑ or ↓: our mean ± std lies wholly above "
+            "or below it."
+        )
     notes += [f"Failed: {cell}: {error}" for cell, error in failures]
     return ReturnTable(algorithms, scenarios, entries, notes)
+
+
+def _ordered(names: Iterable[str], first: list[str]) -> list[str]:
+    """The distinct names: those of ``first`` in its order, then the others by name."""
+    return sorted(set(names), key=lambda n: (first.index(n) if n in first else len(first), n))
+
+
+def load_reference(name: str) -> dict[tuple[str, str], tuple[float, float]]:
+    """Published ``(algorithm, scenario) -> (mean, std)``.
+
+    Raises:
+        ResultsError: no such reference.
+    """
+    if name not in registry.REFERENCES:
+        hint = registry.nearest(name, registry.REFERENCES)
+        raise results.ResultsError(f"--reference: unknown reference '{name[:80]}'{hint}")
+    path = Path(__file__).parent / "reference" / registry.REFERENCES[name]
+    with path.open(newline="", encoding="utf-8") as file:
+        return {
+            (row["algorithm"], row["scenario"]): (float(row["mean"]), float(row["std"]))
+            for row in csv.DictReader(file)
+        }
 
 
 def _with_statistic(
@@ -174,6 +228,14 @@ def cell_text(entry: Entry | None, default_n: int, *, plus_minus: str = "±") ->
     return text
 
 
+def published_text(entry: Entry | None, plus_minus: str = "±") -> str:
+    """``mean ± std`` of the reference table with the mark of a difference, or nothing."""
+    if entry is None or entry.published is None:
+        return ""
+    mean, std = entry.published
+    return f"{_number(mean)} {plus_minus} {_number(std)} {entry.differs}".rstrip()
+
+
 def _number(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}"  # adding 0.0 turns -0.00 into 0.00
 
@@ -216,12 +278,20 @@ def _long(table: ReturnTable) -> pd.DataFrame:
             "seeds": entry.total,
             "in_optimum": entry.in_optimum,
             "best": entry.best,
+            **_published(entry),
         }
         for scenario in table.scenarios
         for algorithm in table.algorithms
         if (entry := table.entries.get((algorithm, scenario)))
     ]
     return pd.DataFrame(rows)
+
+
+def _published(entry: Entry) -> dict[str, float | str]:
+    if entry.published is None:
+        return {}
+    mean, std = entry.published
+    return {"published_mean": mean, "published_std": std, "differs": entry.differs}
 
 
 def _measured(entry: Entry) -> dict[str, float]:
@@ -241,7 +311,8 @@ def _markdown(table: ReturnTable, n: int) -> str:
         for scenario in table.scenarios:
             entry = table.entries.get((algorithm, scenario))
             text = cell_text(entry, n)
-            cells.append(f"**{text}**" if entry and entry.best else text)
+            text = f"**{text}**" if entry and entry.best else text
+            cells.append(" / ".join(filter(None, [text, published_text(entry)])))
         lines.append(row([algorithm, *cells]))
     return (
         "\n".join([*lines, "", *(f"{note}  " for note in [*table.notes, f"n = {n} seeds."])]) + "\n"
@@ -269,7 +340,9 @@ def _latex(table: ReturnTable, n: int) -> str:
                 text = cell_text(entry, n, plus_minus=r"\pm")
                 text = "$" + text.replace(" (", r"\ (").replace(" [", r"\ [") + "$"
                 text = rf"$\mathbf{{{text[1:-1]}}}$" if entry.best else text
-            cells.append(text)
+            beside = published_text(entry, r"$\pm$").replace("↑", r"$\uparrow$")
+            beside = beside.replace("↓", r"$\downarrow$")
+            cells.append(" / ".join(filter(None, [text, beside])))
         lines.append(" & ".join([algorithm.translate(_LATEX), *cells]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     lines += [f"% {note}" for note in [*table.notes, f"n = {n} seeds."]]
@@ -279,7 +352,13 @@ def _latex(table: ReturnTable, n: int) -> str:
 def print_table(table: ReturnTable, console: Console) -> None:
     """For the terminal; on a narrow one, a scenario at a time instead of broken columns."""
     n = usual_n(table)
-    width = 16 + sum(max(len(s), 14) + 3 for s in table.scenarios)
+    # The width without wrapping: the longest name of the first column, then each scenario's
+    # longest entry or name, two spaces between.
+    width = max(map(len, ["algorithm", *table.algorithms])) + sum(
+        2
+        + max(len(s), *(len(cell_text(table.entries.get((a, s)), n)) + 1 for a in table.algorithms))
+        for s in table.scenarios
+    )
     groups = [table.scenarios] if width <= console.width else [[s] for s in table.scenarios]
     for scenarios in groups:
         grid = Table("algorithm", box=None, pad_edge=False, header_style="bold")
@@ -292,7 +371,11 @@ def print_table(table: ReturnTable, console: Console) -> None:
                 best = entry is not None and entry.best
                 # The mark must survive a pipe, so it is a character and not only a colour.
                 text = cell_text(entry, n) + ("*" if best else " ")
-                cells.append(Text(text, style="bold green" if best else ""))
+                cell = Text(text, style="bold green" if best else "")
+                if entry is not None and entry.published:
+                    mark = entry.differs or " "
+                    cell.append(f"\n{published_text(entry).rstrip('↑↓ ')}{mark}", "not bold dim")
+                cells.append(cell)
             grid.add_row(Text(algorithm), *cells)
         console.print(grid)
         console.print()

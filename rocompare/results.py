@@ -230,11 +230,19 @@ def _cell_folders(root: Path) -> list[tuple[Path, dict[str, Any]]]:
         ):
             raise ResultsError(f"{file}: not the configuration of a rocompare cell")
         found.append((file.parent, configuration))
+    # The reference results that come with a clone step back once there are results of one's own.
+    own = [entry for entry in found if not _in_reference(entry[0].relative_to(root))]
+    found = own or found
     if not found:
         raise ResultsError(
             f"{root}: no rocompare results here; they are written by `rocompare run SUITE`"
         )
     return found
+
+
+def _in_reference(folder: Path) -> bool:
+    """Whether ``.../reference/<suite>/<scenario>/<algorithm>/<key>`` is what ``folder`` is."""
+    return len(folder.parts) >= 5 and folder.parts[-5] == "reference"
 
 
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

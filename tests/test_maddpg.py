@@ -55,7 +55,7 @@ def test_critic_loss_is_equation_6(constant):
 @pytest.mark.parametrize("constant", [False, True])
 def test_actor_loss_is_equation_5(others, constant):
     spec = make_spec(constant_obs=constant)
-    algorithm = make(spec, others=others)
+    algorithm = make(spec, others=others, saturation=0.3)
     batch = make_batch(spec, (0, 1))
     got = algorithm._actor_loss(batch)
     for s in range(2):
@@ -71,7 +71,9 @@ def test_actor_loss_is_equation_5(others, constant):
                 values.append(
                     one(algorithm.critic, s, i)(torch.cat([x.flatten(), joint.flatten()]))
                 )
-            expected = -torch.stack(values).mean()
+            row_obs = batch.obs[s, :, i]
+            z = one(algorithm.actor, s, i)(row_obs)
+            expected = 0.3 * z.square().sum(-1).mean() - torch.stack(values).mean()
             torch.testing.assert_close(got[s, i], expected, atol=1e-5, rtol=1e-4)
 
 
