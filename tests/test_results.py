@@ -205,3 +205,11 @@ def test_no_bytes_end_in_anything_but_a_result_or_a_message(tmp_path_factory, da
 
 def test_records_are_plain_data():
     assert json.loads(json.dumps(dataclasses.asdict(record(0))))["seed"] == 0
+
+
+def test_reference_results_step_back_for_ones_own(tmp_path):
+    results.save(tmp_path / "reference", CELLS[0], cell_result([0, 1]), {})
+    assert rocompare.load_results(tmp_path)["seed"].tolist() == [0, 1]
+    results.save(tmp_path, CELLS[0], cell_result([5]), {})
+    assert rocompare.load_results(tmp_path)["seed"].tolist() == [5]
+    assert rocompare.load_results(tmp_path / "reference")["seed"].tolist() == [0, 1]
