@@ -139,8 +139,8 @@ class ROMMEO:
         value = self._soft_value(self.critic, batch.obs, batch.reward.shape[1], alpha)
         flats = self.model.flat, self.policy.flat
         for_model, for_policy = torch.autograd.grad(-seed_mean(value, keep=2).sum(), flats)
-        self.model_adam.step(self.model.flat * for_model, lr_factor)
-        self.policy_adam.step(self.policy.flat * for_policy, lr_factor)
+        self.model_adam.apply(for_model, lr_factor)
+        self.policy_adam.apply(for_policy, lr_factor)
         self.target.follow(self.critic, c.tau)
         return {"td_loss": td_loss.detach().mean(1), "soft_value": seed_mean(value.detach())}
 

@@ -280,13 +280,17 @@ class Adam:
         self.square = torch.zeros_like(self.mean)
         self.count = torch.zeros((), device=self.mean.device)
 
-    def step(self, loss: Tensor, lr_factor: float = 1.0, *, retain_graph: bool = False) -> None:
+    def step(self, loss: Tensor, lr_factor: float = 1.0) -> None:
         """Descend ``loss [S, ...]``: each item the mean over its own elements.
 
         The items are summed, never averaged, over seeds and agents: a seed's gradient must not
         depend on how many others there are.
         """
-        (grad,) = torch.autograd.grad(loss.sum(), self.mlp.flat, retain_graph=retain_graph)
+        (grad,) = torch.autograd.grad(loss.sum(), self.mlp.flat)
+        self.apply(grad, lr_factor)
+
+    def apply(self, grad: Tensor, lr_factor: float = 1.0) -> None:
+        """Step along ``grad``, shaped like the MLP's ``flat``; it is clipped in place."""
         if self.clip is not None:
             clip_per_seed(self.mlp.per_seed(grad), self.clip)
         with torch.no_grad():
