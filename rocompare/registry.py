@@ -21,6 +21,7 @@ ALGORITHMS = {
 }
 ENVIRONMENTS = {
     "max_of_three": "rocompare.envs.max_of_three:MaxOfThree",
+    "particle_gather": "rocompare.envs.particle_gather:ParticleGather",
 }
 REFERENCES = {
     "paper_table1": "paper_table1.csv",

@@ -7,7 +7,8 @@ A cell's folder ``<results>/<suite>/<scenario>/<algorithm>/<key>/`` holds
 - ``curve.csv``: every evaluation of every finished seed,
 - ``provenance.json``: what produced the newest records,
 - ``failure.json``: why the last attempt failed, if it did,
-- ``checkpoint.pt``: the state of an unfinished run.
+- ``checkpoint.pt``: the state of an unfinished run,
+- ``pending.json``: a whole result while the files above are being written from it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ import yaml
 from rocompare.config import Cell
 
 FORMAT = 1
+CHECKPOINT = "checkpoint.pt"
+PENDING = "pending.json"
 COLUMNS = (
     "suite", "scenario", "algorithm", "key", "seed", "return", "return_noiseless", "basin",
     "basin_noiseless", "diverged", "env_steps", "updates", "parameters", "seconds",
@@ -105,24 +108,66 @@ def finished_seeds(root: Path, cell: Cell) -> set[int]:
 
 
 def save(root: Path, cell: Cell, result: CellResult, provenance: dict[str, Any]) -> None:
-    """Add the result's seeds to the cell's folder under ``root``."""
+    """Add the result's seeds to the cell's folder under ``root``.
+
+    All of it goes into one file first. A kill between two seeds' records must not part them, for
+    a seed that is trained without its neighbours may differ from itself in the last digits.
+    """
     folder = root / cell.path
-    config = yaml.safe_dump(cell.resolved(), sort_keys=False, allow_unicode=True)
+    record = {
+        "format": FORMAT,
+        "config": cell.resolved(),
+        "provenance": provenance,
+        "curve": result.curve,
+        "seeds": [asdict(seed) for seed in result.seeds],
+    }
+    write_atomic(folder / PENDING, json.dumps(record))
+    finish_save(folder)
+
+
+def finish_save(folder: Path) -> None:
+    """Write a cell's files from its pending result, if it has one."""
+    path = folder / PENDING
+    if not path.exists():
+        return
+    record = _read_json(path)
+    try:
+        seeds = [_seed_result({"format": FORMAT, **seed}, path) for seed in record["seeds"]]
+        config = yaml.safe_dump(dict(record["config"]), sort_keys=False, allow_unicode=True)
+        provenance = json.dumps(dict(record["provenance"]), indent=1) + "\n"
+        curve = pd.DataFrame(record["curve"], columns=list(CURVE_COLUMNS))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultsError(
+            f"{path}: not a pending result ({error}); delete it and rerun the suite"
+        ) from None
     write_atomic(folder / "config.yaml", config)
-    write_atomic(folder / "provenance.json", json.dumps(provenance, indent=1) + "\n")
-    curve = pd.DataFrame(result.curve, columns=list(CURVE_COLUMNS))
-    path = folder / "curve.csv"
-    if path.exists():
-        old = _read_curve(path)
+    write_atomic(folder / "provenance.json", provenance)
+    if (folder / "curve.csv").exists():
+        old = _read_curve(folder / "curve.csv")
         curve = pd.concat([old[~old["seed"].isin(curve["seed"])], curve])
     curve = curve.sort_values(["seed", "env_steps"], kind="stable")
-    write_atomic(path, curve.to_csv(index=False, lineterminator="\n"))
+    write_atomic(folder / "curve.csv", curve.to_csv(index=False, lineterminator="\n"))
     # Last, for a seed counts as finished once its record is there.
-    for seed in result.seeds:
-        record = {"format": FORMAT, **asdict(seed)}
-        text = json.dumps(record, allow_nan=False) + "\n"
+    for seed in seeds:
+        text = json.dumps({"format": FORMAT, **asdict(seed)}, allow_nan=False) + "\n"
         write_atomic(folder / f"seed_{seed.seed}.json", text)
     (folder / "failure.json").unlink(missing_ok=True)
+    path.unlink()
+
+
+def unfinished(folder: Path) -> bool:
+    """Whether a run that was killed left something to do or to clean up in a cell's folder."""
+    return any((folder / name).exists() for name in (PENDING, CHECKPOINT))
+
+
+def clean(folder: Path) -> None:
+    """Finish the save that a killed run began, and drop its half-written files.
+
+    Only for the holder of the cell's lock: another's half-written files are not left over.
+    """
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+    finish_save(folder)
 
 
 def save_failure(root: Path, cell: Cell, error: str, trace: str) -> None:
@@ -278,7 +323,14 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 
 
 def _read_seed(path: Path) -> SeedResult:
-    record = _read_json(path)
+    result = _seed_result(_read_json(path), path)
+    if path.name != f"seed_{result.seed}.json":
+        raise ResultsError(f"{path}: holds seed {result.seed}; was the file renamed?")
+    return result
+
+
+def _seed_result(record: dict[str, Any], path: Path) -> SeedResult:
+    """The checked record; ``path`` is where it stands."""
     del record["format"]
     for entry in fields(SeedResult):
         value = record.get(entry.name)
@@ -292,15 +344,13 @@ def _read_seed(path: Path) -> SeedResult:
     unknown = set(record) - {entry.name for entry in fields(SeedResult)}
     if unknown:
         raise ResultsError(f"{path}: unknown entry '{sorted(unknown)[0]}'")
-    result = SeedResult(**record)
-    if path.name != f"seed_{result.seed}.json":
-        raise ResultsError(f"{path}: holds seed {result.seed}; was the file renamed?")
-    return result
+    return SeedResult(**record)
 
 
 def _read_curve(path: Path) -> pd.DataFrame:
     try:
-        curve = pd.read_csv(path)
+        # Read to the last digit, for a curve that seeds are added to is written again.
+        curve = pd.read_csv(path, float_precision="round_trip")
     except (ValueError, OSError) as error:
         raise ResultsError(f"{path}: cannot be read: {error}") from None
     if list(curve.columns) != list(CURVE_COLUMNS):

@@ -297,3 +297,19 @@ def test_suites_of_the_readme_parse():
     assert suites
     for block in suites:
         assert parse_suite(block).cells()
+
+
+def test_the_readmes_algorithm_trains(tmp_path):
+    """The example is complete, and does learn: better than the uniform policy's mean of -50."""
+    readme = Path("README.md").read_text()
+    code = next(b for b in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "Mine" in b)
+    (tmp_path / "mine.py").write_text(code)
+    suite = SUITE.replace("env_steps: 30", "env_steps: 200")
+    suite = suite.replace("  maddpg: {hidden: 8}", '  mine: {use: "mine:Mine"}')
+    (tmp_path / "tiny.yaml").write_text(suite)
+    answer = rocompare("run", "tiny.yaml", "--algorithm", "mine", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    table = rocompare("table", "results", "--format", "json", cwd=tmp_path)
+    cells = json.loads(table.stdout)["cells"]
+    assert {cell["n"] for cell in cells} == {2}
+    assert all(cell["mean"] > -30 for cell in cells)

@@ -165,3 +165,25 @@ def test_checkpoints_are_written_at_intervals(tmp_path, monkeypatch):
     train_cell(cell(), checkpoint=path)
     assert _Training.resume(cell(), torch.device("cpu"), path).step == 39
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize("algorithm", ["svnr", "maddpg"])
+def test_the_final_basin_does_not_depend_on_neighbours(algorithm):
+    """A whole run: rounding differs between batch sizes, where a seed ends must not."""
+    suite = """
+name: probe
+seeds: {seeds}
+budget: {{env_steps: 500}}
+evaluation: {{episodes: 50, points: 1}}
+algorithms: {{svnr: {{hidden: 32}}, maddpg: {{hidden: 32}}}}
+scenarios: {{game: {{env: max_of_three, s2: 3.0}}}}
+"""
+
+    def basins(seeds):
+        cells = parse_suite(suite.format(seeds=seeds)).cells()
+        chosen = next(c for c in cells if c.algorithm.name == algorithm)
+        return {seed.seed: seed.basin for seed in train_cell(chosen).seeds}
+
+    together = basins("[0, 1, 2, 3]")
+    for seed in (0, 3):
+        assert basins(f"[{seed}]") == {seed: together[seed]}

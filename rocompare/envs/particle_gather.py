@@ -1,0 +1,157 @@
+"""Particle Gather: two particles must enter a landmark in the same step; alone is punished.
+
+Two particles move in the square ``[-1, 1]^2``, with the landmark a disc of radius R at its
+centre. Each particle's x and y are moved by an agent each, so four agents play, with scalar
+actions ``u`` in ``[-1, 1]``::
+
+    p <- clip(p + step * u, -1, 1)
+    both within R in the same step:  win (5), the episode ends
+    one alone within R:              penalty (-1), the episode ends
+    neither:                         0; at the horizon the episode is cut off (truncation)
+
+Agents 0 and 1 are the first particle's x and y, agents 2 and 3 the second's. All of them observe
+where both particles stand relative to the landmark. An episode ends in the optimum's basin
+(gathered: both entered), in the safe one (away: neither entered until the horizon) or ``alone``.
+
+Source: Sheng et al. (AAMAS 2025), section 6. The extended abstract gives no formula: the rewards
+here agree with its published returns, the geometry follows from what the task has to measure:
+
+- Entering must not pay beside a partner that explores: this is relative over-generalization. A
+  partner moving uniformly enters a disc within its reach with probability
+  ``q = pi R^2 / (4 step^2)``, less at a wall, so entering is worth ``(win - penalty) q +
+  penalty`` against 0 for staying away. With these rewards that is negative if and only if
+  ``6 pi R^2 / (4 step^2) < 1``, which is ``R < 0.46 step``. ``R = 0.4 step`` leaves a margin:
+  ``q = 0.126``, worth at most -0.25.
+- What fails must be the judgement of joint actions, not exploration: a replay buffer filled at
+  random has to hold wins. Their share grows with the share of the arena that is within reach of
+  the landmark, so a step is as long as fits: with 1, the centre can be reached from everywhere,
+  both outcomes come in every sixth random step, and 0.7 % of random steps are wins. With steps of
+  0.5 and R = 0.2, no less RO, it is 0.04 %.
+- Starts are clear of the landmark by half a radius, so that standing still is safe, and in the
+  reach of the landmark: the optimum is to enter at once, and takes one step.
+
+``start: ring`` puts both particles at the same distance; with ``near < far`` the two kinds have
+equal marginals. ``far < 1`` keeps starts off the walls. Shorter steps make it a task of
+exploration as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from rocompare.api import EnvSpec, Step
+from rocompare.rng import Streams
+
+
+class ParticleGather:
+    """``S x E`` copies of the game. Observation: both particles' positions, ``(x, y, x, y)``."""
+
+    version = 1
+
+    class Config(BaseModel):
+        model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+        radius: float = Field(0.4, gt=0, lt=1)
+        """R, the landmark's radius."""
+        step: float = Field(1.0, gt=0, le=2)
+        """How far an action of 1 moves a particle along its axis."""
+        win: float = Field(5.0, gt=0)
+        """Reward when both enter in the same step."""
+        penalty: float = Field(-1.0, le=0)
+        """Reward when one enters alone."""
+        horizon: int = Field(25, gt=1)
+        """Steps after which an episode is cut off."""
+        start: Literal["uniform", "ring"] = "uniform"
+        """Each particle uniform over the annulus of starts, or both at the same distance."""
+        near: float = Field(0.6, gt=0, le=1)
+        """Inner radius of the annulus of starts."""
+        far: float = Field(1.0, gt=0, le=1)
+        """Its outer radius; equal to ``near``, it makes a circle of the annulus."""
+
+        @model_validator(mode="after")
+        def _check_start(self) -> ParticleGather.Config:
+            if not self.radius < self.near <= self.far:
+                raise ValueError(
+                    "episodes start outside the landmark: radius < near <= far is needed, got "
+                    f"radius {self.radius:g}, near {self.near:g}, far {self.far:g}"
+                )
+            return self
+
+    def __init__(
+        self,
+        config: ParticleGather.Config,
+        seeds: Sequence[int],
+        n_envs: int,
+        stream: str = "env",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.config = config
+        self.spec = EnvSpec(
+            n_agents=4,
+            obs_dim=4,
+            action_dim=1,
+            horizon=config.horizon,
+            optimal_return=config.win,
+            safe_return=0.0,
+            basins=("optimum", "safe", "alone"),
+        )
+        self.starts = Streams(seeds, stream, device)
+        self.position = torch.zeros(len(seeds), n_envs, 2, 2, device=device)  # particle, axis
+        self.age = torch.zeros(len(seeds), n_envs, dtype=torch.long, device=device)
+
+    def reset(self) -> Tensor:
+        self.position, self.age = self._draw_starts(), torch.zeros_like(self.age)
+        return self._observe(self.position)
+
+    def step(self, action: Tensor) -> Step:
+        c = self.config
+        moved = (self.position + c.step * action.view_as(self.position)).clamp(-1, 1)
+        inside = (moved.square().sum(-1) < c.radius**2).sum(-1)  # [S, E] particles, 0 to 2
+        reward = c.penalty * (inside == 1) + c.win * (inside == 2)
+        # Without this a NaN action would pass for staying away.
+        reward = torch.where(moved.isfinite().all(-1).all(-1), reward, math.nan)
+        terminated = inside > 0
+        truncated = ~terminated & (self.age + 1 >= c.horizon)
+        ended = terminated | truncated
+        # Drawn for all environments: a seed's numbers must not depend on when others end.
+        start = self._draw_starts()
+        self.position = torch.where(ended[..., None, None], start, moved)
+        self.age = torch.where(ended, 0, self.age + 1)
+        return Step(
+            obs=self._observe(self.position),
+            next_obs=self._observe(moved),
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            basin=1 + (inside == 1).long() - (inside == 2).long(),
+        )
+
+    def _draw_starts(self) -> Tensor:
+        """Positions ``[S, E, 2, 2]``, uniform over the annulus of starts."""
+        near, far = self.config.near, self.config.far
+        n_envs = self.position.shape[1]
+        area = self.starts.uniform(n_envs, 1 if self.config.start == "ring" else 2)
+        angle = 2 * math.pi * self.starts.uniform(n_envs, 2)
+        distance = (near**2 + (far**2 - near**2) * area).sqrt()
+        return torch.stack([distance * angle.cos(), distance * angle.sin()], -1)
+
+    def _observe(self, position: Tensor) -> Tensor:
+        """``[S, E, 2, 2]`` -> ``[S, E, N, O]``, the same for every agent."""
+        return position.flatten(2).unsqueeze(2).expand(-1, -1, 4, -1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "position": self.position,
+            "age": self.age,
+            "starts": self.starts.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.position, self.age = state["position"], state["age"]
+        self.starts.load_state_dict(state["starts"])
