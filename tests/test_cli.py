@@ -246,7 +246,7 @@ def test_the_benchs_plain_code_is_maddpg():
     of = bench.spec(2, False)
     plain = bench.PlainMADDPG(of, 16)
     cls = registry.load("algorithm", "maddpg")
-    scales = {"critic_input_scale": 1.0, "critic_output_scale": 1.0}
+    scales = {"critic_input_scale": 1.0, "critic_output_scale": 1.0, "saturation": 0.0}
     config = cls.Config(hidden=bench.HIDDEN, critic_activation="relu", **scales)
     ours = cls(of, config, (0,), bench.CPU)
     for mlp, nets in (
