@@ -55,6 +55,14 @@ class CheckFormat(StrEnum):
 SuiteArgument = Annotated[Path, typer.Argument(metavar="SUITE", help="Suite file (YAML).")]
 ResultsOption = Annotated[Path, typer.Option("--results", help="Folder that results go to.")]
 
+LocalCodeOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-local-code",
+        help="Run classes in files beside SUITE ('./file.py:Class'), with all your rights.",
+    ),
+]
+
 
 @app.callback()
 def _root(
@@ -84,12 +92,13 @@ def run(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what would be trained, and train nothing.")
     ] = False,
+    allow_local_code: LocalCodeOption = False,
 ) -> None:
     """Train what a suite still lacks. Finished seeds are kept; an interrupted run continues."""
     from rocompare import runner
     from rocompare.display import Display
 
-    chosen = _load_suite(suite).select(seeds, algorithm, scenario)
+    chosen = _load_suite(suite, allow_local_code).select(seeds, algorithm, scenario)
     if plan:
         _print_plan(chosen, results, jobs)
         return
@@ -180,9 +189,9 @@ def list_() -> None:
 
 
 @app.command()
-def validate(suite: SuiteArgument) -> None:
+def validate(suite: SuiteArgument, allow_local_code: LocalCodeOption = False) -> None:
     """Check a suite file and the hyperparameters in it; train nothing."""
-    checked = _load_suite(suite)
+    checked = _load_suite(suite, allow_local_code)
     cells = len(checked.algorithms) * len(checked.scenarios)
     typer.echo(
         f"{suite}: valid: {len(checked.algorithms)} algorithms x {len(checked.scenarios)} "
@@ -219,6 +228,7 @@ def tune(
         typer.Option(help="Cells that train at a time; default: one per core.", metavar="N", min=1),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where tensors live.")] = Device.cpu,
+    allow_local_code: LocalCodeOption = False,
 ) -> None:
     """Search hyperparameters, the same number of trials for every algorithm of a suite.
 
@@ -228,10 +238,10 @@ def tune(
     from rocompare import tune as tune_module
     from rocompare.display import Display
 
-    chosen = _load_suite(suite)
+    chosen = _load_suite(suite, allow_local_code)
     _refuse_missing(device)
     out = out or suite.with_name(f"{suite.stem}_tuned.yaml")
-    tune_module.refuse_other(out)
+    tune_module.refuse_other(chosen, suite, out)
     console = _console()
     csv = results / chosen.name / "trials.csv"
 
@@ -349,11 +359,11 @@ def report_(
     typer.echo(f"report in {out}")
 
 
-def _load_suite(path: Path) -> Any:
+def _load_suite(path: Path, allow_local_code: bool) -> Any:
     from rocompare.config import load_suite
 
     _import_from_here()
-    return load_suite(path)
+    return load_suite(path, allow_local_code)
 
 
 def _refuse_missing(device: Device) -> None:
