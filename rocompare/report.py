@@ -331,8 +331,8 @@ def _latex(table: ReturnTable, n: int) -> str:
                 text = cell_text(entry, n, plus_minus=r"\pm")
                 text = "$" + text.replace(" (", r"\ (").replace(" [", r"\ [") + "$"
                 text = rf"$\mathbf{{{text[1:-1]}}}$" if entry.best else text
-            beside = published_text(entry, r"$\pm$").replace("↑", r"$\uparrow$")
-            beside = beside.replace("↓", r"$\downarrow$")
+            beside = published_text(entry, r"\pm").replace("↑", r"\uparrow")
+            beside = f"${beside}$".replace("↓", r"\downarrow") if beside else ""
             cells.append(" / ".join(filter(None, [text, beside])))
         lines.append(" & ".join([algorithm.translate(_LATEX), *cells]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]

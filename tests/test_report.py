@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -124,6 +126,20 @@ def test_latex_escapes_names(folder):
     latex = report.render(report.return_table(folder), "latex")
     assert r"max\_of\_three\_s2\_3.0" in latex
     assert r"$\mathbf{10.00 \pm 0.82}$" in latex
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX is installed")
+def test_latex_compiles(folder, tmp_path_factory):
+    tables = [report.return_table(folder, statistic=name) for name in report.DEFINITIONS]
+    tables.append(report.return_table(folder, reference="paper_table1"))
+    body = "\\par\n".join(report.render(table, "latex") for table in tables)
+    page = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}" + body
+    where = tmp_path_factory.mktemp("latex")
+    (where / "page.tex").write_text(page + "\\end{document}\n", encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    answer = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout[-1000:]
+    assert "Missing character" not in answer.stdout
 
 
 def test_html_is_one_escaped_table(folder):
