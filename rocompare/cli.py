@@ -60,7 +60,7 @@ LocalCodeOption = Annotated[
     bool,
     typer.Option(
         "--allow-local-code",
-        help="Run classes in files beside SUITE ('./file.py:Class'), with all your rights.",
+        help="Run classes in files ('./file.py:Class'), with all your rights.",
     ),
 ]
 
@@ -272,6 +272,56 @@ def tune(
     except tune_module.TuneError as error:  # an algorithm has no trial that came to its end
         _fail(str(error), code=1)
     typer.echo(f"tuned suite in {out}")
+
+
+@app.command(epilog="Exit codes: 0 every check holds, 1 one is broken, 2 no such class.")
+def doctor(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="CLASS", help="'package.module:Class', './file.py:Class' or a name."
+        ),
+    ],
+    allow_local_code: LocalCodeOption = False,
+) -> None:
+    """Examine an algorithm or an environment: which part of its contract is broken, in words."""
+    from rocompare import doctor as doctor_module
+    from rocompare import registry
+    from rocompare.config import SuiteError
+
+    _import_from_here()
+    try:
+        folder = Path.cwd() if allow_local_code else None
+        local = registry.local_file(name, folder) if registry.is_local(name) else None
+        kind = registry.kind_of(name, local)
+        cls = registry.load(kind, name, local)
+    except registry.UnknownName as error:
+        raise SuiteError([str(error)]) from None
+    findings = doctor_module.examine(cls, kind)
+    for finding in findings:
+        typer.echo(f"{'BROKEN' if finding.problem else 'holds '}  {finding.check}")
+        if finding.problem:
+            typer.echo(f"        {finding.problem}")
+    broken = sum(finding.problem is not None for finding in findings)
+    typer.echo(f"{name}: {'sound' if not broken else f'{broken} of {len(findings)} checks broken'}")
+    raise typer.Exit(1 if broken else 0)
+
+
+class NewKind(StrEnum):
+    algorithm = "algorithm"
+    environment = "environment"
+
+
+@app.command()
+def new(
+    kind: Annotated[NewKind, typer.Argument(help="What to write.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the file: NAME.py.")],
+) -> None:
+    """Write a working skeleton, NAME.py, and its test, test_NAME.py, into this folder."""
+    from rocompare import skeleton
+
+    for line in skeleton.write(kind.value, name, Path.cwd()):
+        typer.echo(line)
 
 
 @app.command()

@@ -148,6 +148,32 @@ def load(kind: str, name: str, local: LocalFile | None = None) -> Any:
     Args:
         local: the file of a class beside the suite, from :func:`local_file`.
     """
+    found = _find(kind, name, local)
+    needed = ("act", "note", "update") if kind == "algorithm" else ("reset", "step")
+    missing = [
+        attribute
+        for attribute in ("Config", "version", *needed, "state_dict", "load_state_dict")
+        if not hasattr(found, attribute)
+    ]
+    if missing:
+        raise UnknownName(f"'{name}' is not an {kind}: it has no {', '.join(missing)}")
+    return found
+
+
+def kind_of(name: str, local: LocalFile | None = None) -> str:
+    """Whether ``name`` stands for an algorithm or an environment."""
+    if name in ALGORITHMS or name in ENVIRONMENTS:
+        return "algorithm" if name in ALGORITHMS else "environment"
+    if ":" not in name:
+        known = [*ALGORITHMS, *ENVIRONMENTS]
+        raise UnknownName(
+            f"unknown algorithm or environment '{name[:80]}'{nearest(name, known)}; a class of "
+            "your own is 'package.module:Class' or './file.py:Class'"
+        )
+    return "environment" if hasattr(_find("algorithm", name, local), "step") else "algorithm"
+
+
+def _find(kind: str, name: str, local: LocalFile | None) -> Any:
     if is_local(name) and local is None:
         raise UnknownName(f"'{name[:80]}' is code beside a suite, which is known only to that")
     module_name, class_name = target(kind, name).rsplit(":", 1)
@@ -165,12 +191,4 @@ def load(kind: str, name: str, local: LocalFile | None = None) -> Any:
         raise UnknownName(
             f"module '{module_name}' has no '{class_name}'{nearest(class_name, classes)}"
         )
-    needed = ("act", "note", "update") if kind == "algorithm" else ("reset", "step")
-    missing = [
-        attribute
-        for attribute in ("Config", "version", *needed, "state_dict", "load_state_dict")
-        if not hasattr(found, attribute)
-    ]
-    if missing:
-        raise UnknownName(f"'{name}' is not an {kind}: it has no {', '.join(missing)}")
     return found
