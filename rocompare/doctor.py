@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from rocompare import api
@@ -224,7 +224,14 @@ def _check_config(cls: Any) -> None:
         raise Broken("Config takes unknown keys, so that typos pass: extra='forbid' is missing")
     if not model.model_config.get("frozen"):
         raise Broken("Config can be changed after it was checked: frozen=True is missing")
-    config = model()
+    try:
+        config = model()
+    except ValidationError as error:
+        fields = ", ".join(str(detail["loc"][-1]) for detail in error.errors() if detail["loc"])
+        raise Broken(
+            f"Config() cannot be made (fields: {fields}): every field needs a default, with which "
+            "it is examined"
+        ) from None
     dumped = config.model_dump(mode="json")
     if model.model_validate(dumped).model_dump(mode="json") != dumped:
         raise Broken("Config does not survive being written as plain data and read again")

@@ -28,6 +28,7 @@ ALGORITHMS = {
 ENVIRONMENTS = {
     "max_of_three": "rocompare.envs.max_of_three:MaxOfThree",
     "particle_gather": "rocompare.envs.particle_gather:ParticleGather",
+    "pettingzoo": "rocompare.envs.parallel:Parallel",
 }
 REFERENCES = {
     "paper_table1": "paper_table1.csv",
@@ -87,7 +88,7 @@ def is_local(name: str) -> bool:
 
 def is_foreign(place: str) -> bool:
     """Whether the environment at ``place`` runs code that does not come with rocompare."""
-    return place not in ENVIRONMENTS.values()
+    return place not in ENVIRONMENTS.values() or place == ENVIRONMENTS["pettingzoo"]
 
 
 def local_file(name: str, folder: Path | None) -> LocalFile:
