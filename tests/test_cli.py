@@ -191,7 +191,8 @@ def test_list_names_everything_and_everything_exists():
     for name in registry.ALGORITHMS:
         assert registry.load("algorithm", name).Config()
     for name in registry.ENVIRONMENTS:
-        assert registry.load("environment", name).Config()
+        config = registry.load("environment", name).Config
+        assert name == "pettingzoo" or config()  # which is nothing without a factory
     root = Path(registry.__file__).parent / "reference"
     assert all((root / file).is_file() for file in registry.REFERENCES.values())
 
