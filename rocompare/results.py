@@ -5,6 +5,7 @@ A cell's folder ``<results>/<suite>/<scenario>/<algorithm>/<key>/`` holds
 - ``config.yaml``: the resolved configuration, whose hash is the key,
 - ``seed_<n>.json``: a record per finished seed,
 - ``curve.csv``: every evaluation of every finished seed,
+- ``diagnosis.csv``: executed and perceived RO at these evaluations, in games that allow it,
 - ``provenance.json``: what produced the newest records,
 - ``failure.json``: why the last attempt failed, if it did,
 - ``checkpoint.pt``: the state of an unfinished run,
@@ -37,6 +38,7 @@ COLUMNS = (
 CURVE_COLUMNS = (
     "seed", "env_steps", "return", "return_noiseless", "in_optimum", "in_optimum_noiseless",
 )  # fmt: skip
+DIAGNOSIS_COLUMNS = ("seed", "env_steps", "executed_ro", "perceived_ro")
 _SEED_FILE = re.compile(r"seed_(\d+)\.json", re.ASCII)
 
 
@@ -75,6 +77,8 @@ class CellResult:
     seeds: list[SeedResult]
     curve: list[tuple[int, int, float, float, float, float]]
     """Rows as in ``CURVE_COLUMNS``."""
+    diagnosis: list[tuple[int, int, float, float]] = field(default_factory=list)
+    """Rows as in ``DIAGNOSIS_COLUMNS``; none where nothing can be measured."""
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -119,6 +123,7 @@ def save(root: Path, cell: Cell, result: CellResult, provenance: dict[str, Any])
         "config": cell.resolved(),
         "provenance": provenance,
         "curve": result.curve,
+        "diagnosis": result.diagnosis,
         "seeds": [asdict(seed) for seed in result.seeds],
     }
     write_atomic(folder / PENDING, json.dumps(record))
@@ -136,23 +141,32 @@ def finish_save(folder: Path) -> None:
         config = yaml.safe_dump(dict(record["config"]), sort_keys=False, allow_unicode=True)
         provenance = json.dumps(dict(record["provenance"]), indent=1) + "\n"
         curve = pd.DataFrame(record["curve"], columns=list(CURVE_COLUMNS))
+        # Absent from what an earlier version left behind.
+        diagnosis = pd.DataFrame(record.get("diagnosis", []), columns=list(DIAGNOSIS_COLUMNS))
     except (KeyError, TypeError, ValueError) as error:
         raise ResultsError(
             f"{path}: not a pending result ({error}); delete it and rerun the suite"
         ) from None
     write_atomic(folder / "config.yaml", config)
     write_atomic(folder / "provenance.json", provenance)
-    if (folder / "curve.csv").exists():
-        old = _read_curve(folder / "curve.csv")
-        curve = pd.concat([old[~old["seed"].isin(curve["seed"])], curve])
-    curve = curve.sort_values(["seed", "env_steps"], kind="stable")
-    write_atomic(folder / "curve.csv", curve.to_csv(index=False, lineterminator="\n"))
+    _add_rows(folder / "curve.csv", curve)
+    if len(diagnosis):
+        _add_rows(folder / "diagnosis.csv", diagnosis)
     # Last, for a seed counts as finished once its record is there.
     for seed in seeds:
         text = json.dumps({"format": FORMAT, **asdict(seed)}, allow_nan=False) + "\n"
         write_atomic(folder / f"seed_{seed.seed}.json", text)
     (folder / "failure.json").unlink(missing_ok=True)
     path.unlink()
+
+
+def _add_rows(path: Path, rows: pd.DataFrame) -> None:
+    """Add curves to a file of them, in place of the same seeds' old ones."""
+    if path.exists():
+        old = _read_curve(path, tuple(rows.columns))
+        rows = pd.concat([old[~old["seed"].isin(rows["seed"])], rows])
+    rows = rows.sort_values(["seed", "env_steps"], kind="stable")
+    write_atomic(path, rows.to_csv(index=False, lineterminator="\n"))
 
 
 def unfinished(folder: Path) -> bool:
@@ -229,16 +243,31 @@ def load_configs(path: str | Path) -> dict[tuple[str, str, str, str], dict[str, 
 
 def load_curves(path: str | Path) -> pd.DataFrame:
     """All learning curves below ``path``: the cell's names and ``CURVE_COLUMNS``."""
-    frames = []
-    for folder, _ in _cell_folders(Path(path)):
-        file = folder / "curve.csv"
-        if file.exists():
-            suite, scenario, algorithm, key = folder.resolve().parts[-4:]
-            names = {"suite": suite, "scenario": scenario, "algorithm": algorithm, "key": key}
-            frames.append(_read_curve(file).assign(**names))
+    frames = _load_rows(Path(path), "curve.csv", CURVE_COLUMNS)
     if not frames:
         raise ResultsError(f"{path}: no learning curves here")
     return pd.concat(frames, ignore_index=True)
+
+
+def load_diagnosis(path: str | Path) -> pd.DataFrame:
+    """All RO diagnostics below ``path``: the cell's names and ``DIAGNOSIS_COLUMNS``; no rows where
+    there are none."""
+    frames = _load_rows(Path(path), "diagnosis.csv", DIAGNOSIS_COLUMNS)
+    names = ["suite", "scenario", "algorithm", "key"]
+    frames = frames or [pd.DataFrame(columns=[*DIAGNOSIS_COLUMNS, *names])]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _load_rows(path: Path, file_name: str, columns: tuple[str, ...]) -> list[pd.DataFrame]:
+    """A frame per cell below ``path`` that has the file."""
+    frames = []
+    for folder, _ in _cell_folders(path):
+        file = folder / file_name
+        if file.exists():
+            suite, scenario, algorithm, key = folder.resolve().parts[-4:]
+            names = {"suite": suite, "scenario": scenario, "algorithm": algorithm, "key": key}
+            frames.append(_read_curve(file, columns).assign(**names))
+    return frames
 
 
 def load_failures(path: str | Path) -> list[tuple[str, str]]:
@@ -347,13 +376,13 @@ def _seed_result(record: dict[str, Any], path: Path) -> SeedResult:
     return SeedResult(**record)
 
 
-def _read_curve(path: Path) -> pd.DataFrame:
+def _read_curve(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
         # Read to the last digit, for a curve that seeds are added to is written again.
         curve = pd.read_csv(path, float_precision="round_trip")
     except (ValueError, OSError) as error:
         raise ResultsError(f"{path}: cannot be read: {error}") from None
-    if list(curve.columns) != list(CURVE_COLUMNS):
+    if list(curve.columns) != list(columns):
         raise ResultsError(f"{path}: not a learning curve of rocompare; delete it and rerun")
     return curve
 
