@@ -37,7 +37,7 @@ Adaptations to continuous actions, and deviations:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -53,11 +53,11 @@ class LenientMADRL:
     version = 1
 
     class Config(api.Config):
-        max_temperature: float = Field(1.0, gt=0)
+        max_temperature: Annotated[float, api.Search(0.1, 10)] = Field(1.0, gt=0)
         """Temperature of a pair of observation and own action never visited."""
-        decay: float = Field(0.97, gt=0, le=1)
+        decay: Annotated[float, api.Search(0.9, 0.999, log=False)] = Field(0.97, gt=0, le=1)
         """Factor on the temperature of a pair at each visit."""
-        leniency: float = Field(10.0, ge=0)
+        leniency: Annotated[float, api.Search(1, 100)] = Field(10.0, ge=0)
         """Moderation factor k: leniency is ``1 - exp(-k T)``; 0 is an ordinary critic."""
         action_bins: int = Field(20, gt=0)
         """Intervals per coordinate of the own action that have temperatures of their own."""
@@ -65,16 +65,16 @@ class LenientMADRL:
         """Random projections whose signs identify an observation, unless that is constant."""
         table_size: int = Field(65_536, gt=0)
         """Temperatures at most, per seed and agent."""
-        noise_first: float = Field(0.5, gt=0)
+        noise_first: Annotated[float, api.Search(0.1, 1)] = Field(0.5, gt=0)
         """Standard deviation of the exploration noise at the start, in units of the action."""
-        noise_last: float = Field(0.05, gt=0)
+        noise_last: Annotated[float, api.Search(0.01, 0.3)] = Field(0.05, gt=0)
         """The same from ``noise_end`` on."""
         noise_end: float = Field(0.8, gt=0, le=1)
         """Share of the budget at which the noise's geometric decay ends."""
-        saturation: float = Field(0.1, ge=0)
+        saturation: Annotated[float, api.Search(0.01, 1)] = Field(0.1, ge=0)
         """Weight of the actors' squared outputs before tanh in their loss, in units of reward."""
-        actor_lr: float = Field(0.005, gt=0)
-        critic_lr: float = Field(0.01, gt=0)
+        actor_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.005, gt=0)
+        critic_lr: Annotated[float, api.Search(3e-3, 0.1)] = Field(0.01, gt=0)
         clip: float = Field(10.0, gt=0)
         """Largest gradient norm of a seed."""
         hidden: int = Field(64, gt=0)
@@ -82,7 +82,7 @@ class LenientMADRL:
         actor_activation: Activation = "relu"
         critic_activation: Activation = "silu"
         critic_input_scale: float = Field(3.0, gt=0)
-        critic_output_scale: float = Field(10.0, gt=0)
+        critic_output_scale: Annotated[float, api.Search(1, 100)] = Field(10.0, gt=0)
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ Deviations:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -49,17 +49,17 @@ class PR2:
     version = 1
 
     class Config(api.Config):
-        alpha_first: float = Field(30.0, gt=0)
-        alpha_last: float = Field(0.1, gt=0)
+        alpha_first: Annotated[float, api.Search(3, 300)] = Field(30.0, gt=0)
+        alpha_last: Annotated[float, api.Search(0.03, 1)] = Field(0.1, gt=0)
         """Temperature before and after its geometric fall, in units of reward."""
         alpha_begin: float = Field(0.1, ge=0, le=1)
-        alpha_end: float = Field(0.8, ge=0, le=1)
+        alpha_end: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(0.8, ge=0, le=1)
         """Shares of the budget at which the fall begins and ends."""
         level: int = Field(1, gt=0)
         """Depth k of the reasoning."""
         policy: Literal["stochastic", "deterministic"] = "stochastic"
         """Sampler of exp(Q_i(s, a_i)/alpha), or one action that ascends Q_i(s, a_i)."""
-        noise: float = Field(0.3, ge=0)
+        noise: Annotated[float, api.Search(0.03, 1)] = Field(0.3, ge=0)
         """Standard deviation of a deterministic policy's exploration noise."""
         particles: int = Field(16, ge=2)
         """Own actions M per state that move together; a deterministic policy has one."""
@@ -67,19 +67,19 @@ class PR2:
         """Samples K of the others' actions per own action."""
         states: int = Field(16, gt=0)
         """States of the batch that carry particles; a constant observation is one state."""
-        bandwidth: float = Field(1.0, gt=0)
+        bandwidth: Annotated[float, api.Search(0.3, 3)] = Field(1.0, gt=0)
         """Factor on the kernels' median heuristic."""
         proposal_scale: float = Field(0.3, gt=0)
         """Standard deviation of the soft marginal's Gaussian proposals, before tanh."""
-        policy_lr: float = Field(0.005, gt=0)
+        policy_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.005, gt=0)
         """Learning rate of the policies and of the rho_i."""
-        critic_lr: float = Field(0.01, gt=0)
+        critic_lr: Annotated[float, api.Search(3e-3, 0.1)] = Field(0.01, gt=0)
         hidden: int = Field(64, gt=0)
         """Units in each of two hidden layers."""
         policy_activation: Activation = "tanh"
         critic_activation: Activation = "silu"
         critic_input_scale: float = Field(3.0, gt=0)
-        critic_output_scale: float = Field(10.0, gt=0)
+        critic_output_scale: Annotated[float, api.Search(1, 100)] = Field(10.0, gt=0)
 
     def __init__(
         self, spec: api.EnvSpec, config: PR2.Config, seeds: Sequence[int], device: torch.device

@@ -25,7 +25,7 @@ and scaled critics, as everywhere here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -45,19 +45,19 @@ class ROMMEO:
     version = 1
 
     class Config(api.Config):
-        alpha_first: float = Field(1.0, gt=0)
+        alpha_first: Annotated[float, api.Search(0.1, 100)] = Field(1.0, gt=0)
         """Temperature of the policy's entropy until ``learn_from``, in units of reward."""
-        alpha_last: float = Field(0.03, gt=0)
+        alpha_last: Annotated[float, api.Search(0.01, 1)] = Field(0.03, gt=0)
         """The same from ``alpha_end`` on."""
-        alpha_end: float = Field(0.8, ge=0, le=1)
+        alpha_end: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(0.8, ge=0, le=1)
         """Share of the budget at which the geometric fall of alpha ends."""
         prior_window: int = Field(128, gt=0)
         """Newest joint actions that the prior is fitted to, per seed."""
-        model_lr: float = Field(5e-5, gt=0)
+        model_lr: Annotated[float, api.Search(1e-5, 0.03)] = Field(5e-5, gt=0)
         """Low, so that the model sees good answers before it commits itself."""
-        policy_lr: float = Field(0.01, gt=0)
-        prior_lr: float = Field(0.005, gt=0)
-        critic_lr: float = Field(0.01, gt=0)
+        policy_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.01, gt=0)
+        prior_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.005, gt=0)
+        critic_lr: Annotated[float, api.Search(3e-3, 0.1)] = Field(0.02, gt=0)
         clip: float = Field(10.0, gt=0)
         """Largest gradient norm of a seed."""
         hidden: int = Field(64, gt=0)
@@ -65,7 +65,7 @@ class ROMMEO:
         actor_activation: Activation = "tanh"
         critic_activation: Activation = "silu"
         critic_input_scale: float = Field(3.0, gt=0)
-        critic_output_scale: float = Field(10.0, gt=0)
+        critic_output_scale: Annotated[float, api.Search(1, 100)] = Field(10.0, gt=0)
 
     def __init__(
         self, spec: api.EnvSpec, config: ROMMEO.Config, seeds: Sequence[int], device: torch.device

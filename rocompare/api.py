@@ -14,7 +14,7 @@ algorithm, where every agent has a network of its own, the agent axis stands bes
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -24,6 +24,19 @@ from rocompare.rng import Streams
 Mode = Literal["explore", "execute", "noiseless"]
 """How an action is chosen: while training, as the algorithm executes its policy, and as the
 algorithm executes it with every noise of the policy set to zero (its deterministic limit)."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where ``rocompare tune`` looks for a hyperparameter, the default included.
+
+    Stands in its field's annotation: ``actor_lr: Annotated[float, Search(1e-3, 0.1)] = 0.01``.
+    Fields without one keep their value.
+    """
+
+    low: float
+    high: float
+    log: bool = True
 
 
 class Config(BaseModel):
@@ -38,7 +51,7 @@ class Config(BaseModel):
     """Transitions per update and seed."""
     updates_per_step: int = Field(2, gt=0)
     """Calls of ``update`` after each environment step."""
-    random_until: float = Field(0.3, ge=0, le=1)
+    random_until: Annotated[float, Search(0.1, 0.5, log=False)] = Field(0.3, ge=0, le=1)
     """Fraction of the budget in which actions are uniform over the action box."""
     learn_from: float = Field(0.1, ge=0, le=1)
     """Fraction of the budget after which updates start."""

@@ -36,6 +36,7 @@ class TableFormat(StrEnum):
     csv = "csv"
     latex = "latex"
     json = "json"
+    html = "html"
 
 
 class Statistic(StrEnum):
@@ -93,11 +94,7 @@ def run(
     if plan:
         _print_plan(chosen, results, jobs)
         return
-    if device is Device.cuda:
-        import torch
-
-        if not torch.cuda.is_available():
-            _fail("--device cuda: this torch sees no CUDA device; use --device cpu")
+    _refuse_missing(device)
     console = _console()
     with Display(console) as display:
         outcome = runner.run_suite(
@@ -195,6 +192,79 @@ def validate(suite: SuiteArgument) -> None:
 
 
 @app.command()
+def tune(
+    suite: SuiteArgument,
+    trials: Annotated[
+        int, typer.Option(help="Trials of each algorithm, its defaults among them.", min=1)
+    ],
+    seeds: Annotated[
+        int, typer.Option(help="Tuning seeds of each trial.", metavar="N", min=1, max=10_000)
+    ] = 10,
+    first_seed: Annotated[
+        int, typer.Option(help="The first of them; none may be the suite's.", metavar="N", min=0)
+    ] = 1000,
+    search_seed: Annotated[
+        int, typer.Option(help="Seed of the proposals.", metavar="N", min=0)
+    ] = 0,
+    results: Annotated[
+        Path, typer.Option("--results", help="Folder that the trials' results go to.")
+    ] = Path("tuning"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The tuned suite; default: SUITE's name with '_tuned', beside it."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Cells that train at a time; default: one per core.", metavar="N", min=1),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where tensors live.")] = Device.cpu,
+) -> None:
+    """Search hyperparameters, the same number of trials for every algorithm of a suite.
+
+    Writes a suite with the best values, which `rocompare run` takes, and a table of all trials.
+    An interrupted search continues.
+    """
+    from rocompare import tune as tune_module
+    from rocompare.display import Display
+
+    chosen = _load_suite(suite)
+    _refuse_missing(device)
+    out = out or suite.with_name(f"{suite.stem}_tuned.yaml")
+    tune_module.refuse_other(out)
+    console = _console()
+    csv = results / chosen.name / "trials.csv"
+
+    def after_round(tuning: Any) -> None:
+        tune_module.save_trials(tuning, csv)
+        console.print(tune_module.summary(tuning), markup=False, highlight=False, soft_wrap=True)
+
+    with Display(console) as display:
+        tuning = tune_module.tune(
+            chosen,
+            results,
+            trials,
+            seeds=tuple(range(first_seed, first_seed + seeds)),
+            search_seed=search_seed,
+            jobs=jobs,
+            device=device.value,
+            watch=display.show,
+            after_round=after_round,
+        )
+    if tuning.interrupted:
+        _say("interrupted; continue with the same command")
+        raise typer.Exit(130)
+    typer.echo("\n".join(tune_module.table(tuning)))
+    typer.echo(f"trials in {csv}")
+    try:
+        tune_module.save_suite(tuning, suite, out)
+    except tune_module.TuneError as error:  # an algorithm has no trial that came to its end
+        _fail(str(error), code=1)
+    typer.echo(f"tuned suite in {out}")
+
+
+@app.command()
 def bench(
     seconds: Annotated[
         float, typer.Option(help="Time for each measurement.", min=0.01, max=600)
@@ -215,6 +285,7 @@ def compare(
     """Compare two algorithms on each scenario: difference, tests, and what they allow to say."""
     from rocompare import compare as compare_module
 
+    _import_from_here()
     typer.echo(compare_module.render(compare_module.compare(results, a, b)), nl=False)
 
 
@@ -285,6 +356,14 @@ def _load_suite(path: Path) -> Any:
 
     _import_from_here()
     return load_suite(path)
+
+
+def _refuse_missing(device: Device) -> None:
+    if device is Device.cuda:
+        import torch
+
+        if not torch.cuda.is_available():
+            _fail("--device cuda: this torch sees no CUDA device; use --device cpu")
 
 
 def _import_from_here() -> None:

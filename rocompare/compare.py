@@ -57,22 +57,17 @@ def load(path: str | Path) -> Loaded:
     every_config = results.load_configs(path)
     samples: dict[tuple[str, str], Sample] = {}
     configs: dict[tuple[str, str], dict[str, Any]] = {}
+    results.cells_of(frame, path)  # refuses two configurations of one name
     for cell, group in frame.groupby(["suite", "scenario", "algorithm", "key"], sort=False):
         suite, scenario, algorithm, key = map(str, cell)
-        name, place = (scenario, algorithm), "/".join((suite, scenario, algorithm, key))
-        if name in samples:
-            raise results.ResultsError(
-                f"{path}: '{algorithm}' on '{scenario}' has results of two configurations "
-                f"({samples[name].place}, {place}); give the folder of one suite, or remove the "
-                "outdated ones"
-            )
+        name = scenario, algorithm
         # NaN is not below infinity either.
         finite = group[~group["diverged"] & (group["return"].abs() < math.inf)].sort_values("seed")
         samples[name] = Sample(
             returns=tuple(finite["return"]),
             successes=int((finite["basin"] == "optimum").sum()),
             total=len(group),
-            place=place,
+            place="/".join((suite, scenario, algorithm, key)),
         )
         configs[name] = every_config[suite, scenario, algorithm, key]
     return _with_failures(Loaded(samples, configs, {}), failed)

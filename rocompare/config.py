@@ -100,6 +100,8 @@ class AlgorithmConfig(BaseModel):
     name: str
     use: str
     params: dict[str, Any]
+    given: tuple[str, ...] = Field((), exclude=True)
+    """The hyperparameters that the suite itself sets, which tuning leaves as they are."""
 
 
 class ScenarioConfig(BaseModel):
@@ -280,7 +282,10 @@ def parse_suite(text: str, source: str = "<suite>") -> Suite:
         path = ("algorithms", name)
         resolved = _resolve(document, problems, "algorithm", use, params, path, "use")
         if resolved is not None:
-            algorithms.append(AlgorithmConfig(name=name, use=resolved[0], params=resolved[1]))
+            given = tuple(params)
+            algorithms.append(
+                AlgorithmConfig(name=name, use=resolved[0], params=resolved[1], given=given)
+            )
     for name, scenario in written.scenarios.items():
         params = dict(scenario)
         path = ("scenarios", name)

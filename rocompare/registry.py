@@ -57,6 +57,12 @@ def target(kind: str, name: str) -> str:
     raise UnknownName(f"unknown {kind} '{name[:80]}'{nearest(name, table)}")
 
 
+def short_name(kind: str, place: str) -> str:
+    """The name that stands for ``place``, or else ``place``: the reverse of :func:`target`."""
+    table = ALGORITHMS if kind == "algorithm" else ENVIRONMENTS
+    return next((name for name, known in table.items() if known == place), place)
+
+
 def load(kind: str, name: str) -> Any:
     """Import the class that ``name`` stands for and check that it can serve as ``kind``."""
     module_name, class_name = target(kind, name).split(":")

@@ -1,4 +1,4 @@
-"""Results as tables: terminal, Markdown, CSV, LaTeX, JSON."""
+"""Results as tables: terminal, Markdown, CSV, LaTeX, HTML, JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def return_table(
         )
     frame = results.load_results(path)
     configs = results.load_configs(path)
-    _refuse_mixtures(frame, path)
+    results.cells_of(frame, path)  # refuses two configurations of one name
     failures = results.load_failures(path)
     entries: dict[tuple[str, str], Entry] = {}
     for (algorithm, scenario), group in frame.groupby(["algorithm", "scenario"], sort=False):
@@ -183,18 +184,6 @@ def _with_statistic(
     return replace(entry, statistic=statistic, value=value, low=interval.low, high=interval.high)
 
 
-def _refuse_mixtures(frame: pd.DataFrame, path: str | Path) -> None:
-    """Seeds of different configurations must never be averaged silently."""
-    for names, group in frame.groupby(["algorithm", "scenario"]):
-        keys = sorted(set(zip(group["suite"], group["key"], strict=True)))
-        if len(keys) > 1:
-            folders = ", ".join(f"{suite}/…/{key}" for suite, key in keys)
-            raise results.ResultsError(
-                f"{path}: '{names[0]}' on '{names[1]}' has results of {len(keys)} configurations "
-                f"({folders}); give the folder of one suite, or remove the outdated ones"
-            )
-
-
 def _budget_note(configs: dict[Any, dict[str, Any]]) -> str:
     budgets = sorted({int(config["budget"]["env_steps"]) for config in configs.values()})
     episodes = sorted({int(config["evaluation"]["episodes"]) for config in configs.values()})
@@ -247,7 +236,7 @@ def usual_n(table: ReturnTable) -> int:
 
 
 def render(table: ReturnTable, form: str) -> str:
-    """The table as ``markdown``, ``csv``, ``latex``, ``json`` or ``rich`` text."""
+    """The table as ``markdown``, ``csv``, ``latex``, ``html``, ``json`` or ``rich`` text."""
     n = usual_n(table)
     if form == "csv":
         return _long(table).to_csv(index=False, lineterminator="\n")
@@ -262,6 +251,8 @@ def render(table: ReturnTable, form: str) -> str:
         return _markdown(table, n)
     if form == "latex":
         return _latex(table, n)
+    if form == "html":
+        return _html(table, n)
     console = Console(width=10_000, no_color=True, highlight=False)
     with console.capture() as capture:
         print_table(table, console)
@@ -340,13 +331,35 @@ def _latex(table: ReturnTable, n: int) -> str:
                 text = cell_text(entry, n, plus_minus=r"\pm")
                 text = "$" + text.replace(" (", r"\ (").replace(" [", r"\ [") + "$"
                 text = rf"$\mathbf{{{text[1:-1]}}}$" if entry.best else text
-            beside = published_text(entry, r"$\pm$").replace("↑", r"$\uparrow$")
-            beside = beside.replace("↓", r"$\downarrow$")
+            beside = published_text(entry, r"\pm").replace("↑", r"\uparrow")
+            beside = f"${beside}$".replace("↓", r"\downarrow") if beside else ""
             cells.append(" / ".join(filter(None, [text, beside])))
         lines.append(" & ".join([algorithm.translate(_LATEX), *cells]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     lines += [f"% {note}" for note in [*table.notes, f"n = {n} seeds."]]
     return "\n".join(lines) + "\n"
+
+
+def _html(table: ReturnTable, n: int) -> str:
+    """A ``<table>`` to put into a page; its notes are the caption."""
+
+    def row(scope: str, head: str, cells: Iterable[str]) -> str:
+        return f'<tr><th scope="{scope}">{escape(head)}</th>{"".join(cells)}</tr>'
+
+    heads = (f'<th scope="col">{escape(scenario)}</th>' for scenario in table.scenarios)
+    notes = "<br>".join(escape(note) for note in [*table.notes, f"n = {n} seeds."])
+    lines = ["<table>", f"<caption>{notes}</caption>"]
+    lines += [f"<thead>{row('col', 'algorithm', heads)}</thead>", "<tbody>"]
+    for algorithm in table.algorithms:
+        cells = []
+        for scenario in table.scenarios:
+            entry = table.entries.get((algorithm, scenario))
+            text = escape(cell_text(entry, n))
+            text = f"<strong>{text}</strong>" if entry and entry.best else text
+            beside = escape(published_text(entry))
+            cells.append(f"<td>{'<br>'.join(filter(None, [text, beside]))}</td>")
+        lines.append(row("row", algorithm, cells))
+    return "\n".join([*lines, "</tbody>", "</table>"]) + "\n"
 
 
 def print_table(table: ReturnTable, console: Console) -> None:

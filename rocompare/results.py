@@ -160,13 +160,20 @@ def finish_save(folder: Path) -> None:
     path.unlink()
 
 
-def _add_rows(path: Path, rows: pd.DataFrame) -> None:
+def _add_rows(path: Path, curve: pd.DataFrame) -> None:
     """Add curves to a file of them, in place of the same seeds' old ones."""
+    header, *rows = curve.to_csv(index=False, lineterminator="\n").splitlines()
     if path.exists():
-        old = _read_curve(path, tuple(rows.columns))
-        rows = pd.concat([old[~old["seed"].isin(rows["seed"])], rows])
-    rows = rows.sort_values(["seed", "env_steps"], kind="stable")
-    write_atomic(path, rows.to_csv(index=False, lineterminator="\n"))
+        _read_curve(path, tuple(curve.columns))  # refuses what is no curve
+        new = {row.split(",")[0] for row in rows}
+        # Taken over as text, to the last digit.
+        old = path.read_text(encoding="utf-8").splitlines()[1:]
+        rows = [row for row in old if row.split(",")[0] not in new] + rows
+    try:
+        rows.sort(key=lambda row: tuple(int(number) for number in row.split(",")[:2]))
+    except ValueError:
+        raise _no_curve(path) from None
+    write_atomic(path, "\n".join([header, *rows, ""]))
 
 
 def unfinished(folder: Path) -> bool:
@@ -239,6 +246,28 @@ def load_configs(path: str | Path) -> dict[tuple[str, str, str, str], dict[str, 
         suite, scenario, algorithm, key = folder.resolve().parts[-4:]
         found[suite, scenario, algorithm, key] = configuration
     return found
+
+
+def cells_of(frame: pd.DataFrame, path: str | Path) -> list[tuple[str, str, str, str]]:
+    """The cells ``(suite, scenario, algorithm, key)`` that ``frame`` has seeds of.
+
+    One name must stand for one configuration: different ones are never averaged silently.
+
+    Raises:
+        ResultsError: two of them have the same scenario and algorithm.
+    """
+    names = ("suite", "scenario", "algorithm", "key")
+    cells = dict.fromkeys(zip(*(frame[name] for name in names), strict=True))
+    first: dict[tuple[str, str], tuple[str, str, str, str]] = {}
+    for cell in cells:
+        known = first.setdefault(cell[1:3], cell)
+        if known != cell:
+            raise ResultsError(
+                f"{path}: '{cell[2]}' on '{cell[1]}' has results of two configurations "
+                f"({'/'.join(known)}, {'/'.join(cell)}); give the folder of one suite, or remove "
+                "the outdated ones"
+            )
+    return list(cells)
 
 
 def load_curves(path: str | Path) -> pd.DataFrame:
@@ -378,13 +407,17 @@ def _seed_result(record: dict[str, Any], path: Path) -> SeedResult:
 
 def _read_curve(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
-        # Read to the last digit, for a curve that seeds are added to is written again.
-        curve = pd.read_csv(path, float_precision="round_trip")
+        curve = pd.read_csv(path)
     except (ValueError, OSError) as error:
         raise ResultsError(f"{path}: cannot be read: {error}") from None
-    if list(curve.columns) != list(columns):
-        raise ResultsError(f"{path}: not a learning curve of rocompare; delete it and rerun")
+    numbers = all(pd.api.types.is_numeric_dtype(kind) for kind in curve.dtypes)
+    if list(curve.columns) != list(columns) or not (numbers or curve.empty):
+        raise _no_curve(path)
     return curve
+
+
+def _no_curve(path: Path) -> ResultsError:
+    return ResultsError(f"{path}: not a learning curve of rocompare; delete it and rerun")
 
 
 def _mean(values: list[float | None]) -> float:

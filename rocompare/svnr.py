@@ -31,7 +31,7 @@ randomness that no baseline has; the noiseless mode xi = 0 needs no communicatio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -49,15 +49,15 @@ class SVNR:
     version = 1
 
     class Config(api.Config):
-        random_until: float = Field(0.2, ge=0, le=1)
+        random_until: Annotated[float, api.Search(0.1, 0.5, log=False)] = Field(0.2, ge=0, le=1)
         """Fraction of the budget in which actions are uniform over the action box."""
-        alpha_first: float = Field(30.0, gt=0)
+        alpha_first: Annotated[float, api.Search(3, 300)] = Field(30.0, gt=0)
         """Entropy temperature until ``alpha_begin``, in units of reward."""
-        alpha_last: float = Field(0.1, gt=0)
+        alpha_last: Annotated[float, api.Search(0.03, 1)] = Field(0.1, gt=0)
         """Entropy temperature from ``alpha_end`` on."""
         alpha_begin: float = Field(0.1, ge=0, le=1)
         """Share of the budget at which the geometric fall of alpha begins."""
-        alpha_end: float = Field(0.8, ge=0, le=1)
+        alpha_end: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(0.8, ge=0, le=1)
         """Share of the budget at which it ends."""
         particles: int = Field(32, ge=2)
         """Action samples K per state."""
@@ -69,20 +69,20 @@ class SVNR:
         """Coordinates in agent i's kernel: (u_i, u_{C_i}), all of u, or u_i alone."""
         hears: Literal["nested", "own"] = "nested"
         """Whose noise agent i hears: its own and that of C_i, or its own alone."""
-        bandwidth: float = Field(1.0, gt=0)
+        bandwidth: Annotated[float, api.Search(0.3, 3)] = Field(1.0, gt=0)
         """Factor on the kernels' median heuristic."""
         rounds: int = Field(2, gt=0)
         """Negotiation rounds."""
         proposal_scale: float = Field(0.3, gt=0)
         """Standard deviation of the soft value's Gaussian proposals, before tanh."""
-        policy_lr: float = Field(0.01, gt=0)
-        critic_lr: float = Field(0.02, gt=0)
+        policy_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.01, gt=0)
+        critic_lr: Annotated[float, api.Search(3e-3, 0.1)] = Field(0.02, gt=0)
         hidden: int = Field(64, gt=0)
         """Units in each of two hidden layers."""
         policy_activation: Activation = "tanh"
         critic_activation: Activation = "silu"
         critic_input_scale: float = Field(3.0, gt=0)
-        critic_output_scale: float = Field(10.0, gt=0)
+        critic_output_scale: Annotated[float, api.Search(1, 100)] = Field(10.0, gt=0)
 
     def __init__(
         self, spec: api.EnvSpec, config: SVNR.Config, seeds: Sequence[int], device: torch.device
