@@ -45,6 +45,8 @@ class Statistic(StrEnum):
     iqm = "iqm"
     success = "success"
     gap = "gap"
+    executed_ro = "executed-ro"
+    perceived_ro = "perceived-ro"
 
 
 class CheckFormat(StrEnum):
@@ -274,6 +276,17 @@ def bench(
     from rocompare import bench as bench_module
 
     bench_module.main(seconds, _console())
+
+
+@app.command()
+def diagnose(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder.")],
+) -> None:
+    """Tell when each algorithm over-generalizes: executed and perceived RO over training."""
+    from rocompare import diagnose as diagnose_module
+
+    _import_from_here()
+    typer.echo(diagnose_module.render(results), nl=False)
 
 
 @app.command()

@@ -24,6 +24,7 @@ _RETURN = (
     "evaluation episodes, then "
 )
 DEFINITION = f"{_RETURN}mean ± sample standard deviation over seeds."
+_RO = ", in units of reward; mean ± sample standard deviation over seeds. Smaller is better."
 DEFINITIONS = {
     "mean-std": DEFINITION,
     "median": f"{_RETURN}median over seeds, with its exact 95% interval (from 6 seeds on).",
@@ -33,8 +34,15 @@ DEFINITIONS = {
     "gap": "Gap: the optimal return that the scenario declares minus the return (undiscounted "
     "team reward per episode of the executed joint action, averaged over evaluation episodes); "
     "mean ± sample standard deviation over seeds. Smaller is better.",
+    "executed-ro": "Executed RO at the end of training: what the agent with the most to gain would "
+    f"gain by answering what the others execute{_RO}",
+    "perceived-ro": "Perceived RO at the end of training: the worst agent's regret of its best "
+    f"policy for what it believes of the others{_RO}",
 }
 """By statistic, what the numbers of a table are."""
+WITH_STD = ("mean-std", "gap", "executed-ro", "perceived-ro")
+"""Statistics that are means over seeds, shown with their deviation."""
+_SEED = ["suite", "scenario", "algorithm", "key", "seed"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,11 @@ def return_table(
     Raises:
         ResultsError: nothing there, or one name stands for two configurations or suites.
     """
+    measured = statistic.replace("-", "_")
+    if measured in results.DIAGNOSIS_COLUMNS and column != "return":
+        raise results.ResultsError(
+            f"--noiseless: {statistic} is measured of the policy as it is executed; drop one"
+        )
     published = {} if reference is None else load_reference(reference)
     if published and statistic != "mean-std":
         raise results.ResultsError(
@@ -103,12 +116,20 @@ def return_table(
     configs = results.load_configs(path)
     results.cells_of(frame, path)  # refuses two configurations of one name
     failures = results.load_failures(path)
+    notes = [DEFINITIONS[statistic], _budget_note(configs)]
+    if measured in results.DIAGNOSIS_COLUMNS:
+        column = measured
+        last = results.last_diagnosis(path)[[*_SEED, measured]]
+        frame = frame.merge(last, "left", on=_SEED)
     entries: dict[tuple[str, str], Entry] = {}
     for (algorithm, scenario), group in frame.groupby(["algorithm", "scenario"], sort=False):
+        if column == measured and group[~group["diverged"]][column].isna().all():
+            notes.append(f"—: {scenario} · {algorithm}: not measured; see `rocompare diagnose`")
+            continue
         # NaN is not below infinity either.
         finite = group[~group["diverged"] & (group[column].abs() < math.inf)]
         values = finite[column]
-        basin = "basin" if column == "return" else "basin_noiseless"
+        basin = "basin_noiseless" if column == "return_noiseless" else "basin"
         entry = Entry(
             mean=float(values.mean()) if len(values) else math.nan,
             std=float(values.std(ddof=1)) if len(values) > 1 else 0.0,
@@ -129,12 +150,11 @@ def return_table(
     for scenario in scenarios:
         column_entries = {a: entries[a, scenario] for a in algorithms if (a, scenario) in entries}
         shown = [e.value for e in column_entries.values() if not math.isnan(e.value)]
-        best = min if statistic == "gap" else max
+        best = min if statistic in ("gap", "executed-ro", "perceived-ro") else max
         for algorithm, entry in column_entries.items():
             # Equal in the two decimals that are shown is equally best.
             if shown and round(entry.value, 2) == round(best(shown), 2):
                 entries[algorithm, scenario] = replace(entry, best=True)
-    notes = [DEFINITIONS[statistic], _budget_note(configs)]
     if published:
         notes.append(
             f"Second value: {reference}, as published. ↑ or ↓: our mean ± std lies wholly above "
@@ -206,7 +226,7 @@ def cell_text(entry: Entry | None, default_n: int, *, plus_minus: str = "±") ->
         return f"{entry.in_optimum}/{entry.total}{interval}"
     if entry.n == 0:
         return f"diverged (n=0/{entry.total})"
-    if entry.statistic in ("mean-std", "gap"):
+    if entry.statistic in WITH_STD:
         text = f"{_number(entry.value)} {plus_minus} {_number(entry.std)}"
     else:
         text = _number(entry.value) + ("" if math.isnan(entry.low) else interval)
@@ -287,7 +307,7 @@ def _published(entry: Entry) -> dict[str, float | str]:
 
 def _measured(entry: Entry) -> dict[str, float]:
     """The entry's statistic under its name, and how far it may be off."""
-    if entry.statistic in ("mean-std", "gap"):
+    if entry.statistic in WITH_STD:
         return {entry.statistic.removesuffix("-std"): entry.value, "std": entry.std}
     return {entry.statistic: entry.value, "low": entry.low, "high": entry.high}
 

@@ -287,6 +287,12 @@ def load_diagnosis(path: str | Path) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def last_diagnosis(path: str | Path) -> pd.DataFrame:
+    """The rows of :func:`load_diagnosis` at the end of training, one per seed."""
+    rows = load_diagnosis(path).sort_values("env_steps", kind="stable")
+    return rows.drop_duplicates(["suite", "scenario", "algorithm", "key", "seed"], keep="last")
+
+
 def _load_rows(path: Path, file_name: str, columns: tuple[str, ...]) -> list[pd.DataFrame]:
     """A frame per cell below ``path`` that has the file."""
     frames = []
