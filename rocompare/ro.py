@@ -15,8 +15,10 @@ Sheng et al. (AAMAS 2025), in units of reward, so that both can be read beside t
       pi*(u) = exp(r(u)/alpha) / Z
 
   Here pi chooses without knowing u_-i, so an agent averages over partners, as it does when it
-  over-generalizes: with alpha -> 0 the regret is the optimal reward minus max_{u_i} E_rho[r]. A
-  negative regret is none, by the definition: beliefs that know which of two optima it will be.
+  over-generalizes: with alpha -> 0 and one optimum, the regret is the optimal reward minus
+  max_{u_i} E_rho[r]. A negative regret is none, by the definition. So it says little in games of
+  several optima that must not be mixed, as the penalty game: pi* mixes them, its marginals are
+  regretful themselves, and no belief is much worse.
 
 Both are exact on a grid of actions. Where rho_i may depend on the own action (PR2), the minimum is
 over pi(u_i) rho_i(u_-i | u_i). rho_i is what ``Algorithm.beliefs`` draws, its entropy that of the

@@ -109,6 +109,15 @@ def test_beliefs_may_depend_on_the_own_action():
     assert grid.perceived_ro(draws).item() == pytest.approx(0, abs=1e-6)
 
 
+def test_several_optima_leave_no_regret():
+    """pi* of the penalty game plays both corners: beside its marginal the best is the middle row,
+    worth 0. Certain of the middle an agent gets 2, so the definition finds no regret."""
+    env = MatrixGame(MatrixGame.Config(game="penalty"), [0], 1)
+    grid = Grid(env.reward, 2, 0.01, 3)
+    assert grid.least.mul(0.01).tolist() == pytest.approx([10, 10], abs=0.01)
+    assert grid.perceived_ro(believed((0.0, 0.0))).item() == 0
+
+
 def test_three_agents_are_not_mixed_up():
     grid = Grid(THREE.reward, 3, 0.1, 41)
     q = torch.tensor([0.7, 0.7, -0.3]).view(1, 1, 1, 1, 3, 1).expand(1, 3, 1, 8, 3, 1)
