@@ -16,8 +16,8 @@ NOTES = (
     "execute. 0 in every equilibrium, the safe one too.",
     f"Perceived RO: the worst agent's regret, as alpha times a KL divergence, of its best policy "
     f"for what it believes of the others against what the optimal joint policy does; alpha = "
-    f"{ro.ALPHA:g} of optimal minus safe return. In games of several optima it may be 0 whatever is "
-    "believed, for the optimal joint policy mixes them.",
+    f"{ro.ALPHA:g} of optimal minus safe return. In games of several optima it may be 0 whatever "
+    "is believed, for the optimal joint policy mixes them.",
 )
 
 

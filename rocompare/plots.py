@@ -227,6 +227,7 @@ def find_sweeps(scenarios: dict[str, dict[str, Any]]) -> list[Sweep]:
             letters = zip(*by_value.values(), strict=False)
             alike = takewhile(lambda column: len(set(column)) == 1, letters)
             start = "".join(column[0] for column in alike).rstrip("._-+")
+            start = start.removesuffix(parameter).rstrip("._-+")
             found.append(Sweep(start or parameter, parameter, sorted(by_value.items())))
     return found
 
@@ -476,7 +477,7 @@ def success_by_difficulty(data: Data, sweep: Sweep) -> Plot:
             )  # fmt: skip
         axes.set_xticks(range(len(sweep.scenarios)), [f"{value:g}" for value, _ in sweep.scenarios])
         axes.set_ylim(0, 1)
-        axes.set_xlabel(f"{sweep.parameter} of {_short(sweep.name, 30)}")
+        axes.set_xlabel(f"{sweep.parameter} ({_short(sweep.name, 30)})")
         axes.set_ylabel("share of seeds\nin the optimum's basin")
         _legend(figure, axes)
     caption = (

@@ -250,9 +250,9 @@ def _number(value: float) -> str:
 
 
 def usual_n(table: ReturnTable) -> int:
-    """The most common number of seeds."""
+    """The most common number of seeds; 0 in a table without entries."""
     totals = [entry.total for entry in table.entries.values()]
-    return max(set(totals), key=lambda n: (totals.count(n), n))
+    return max(set(totals), key=lambda n: (totals.count(n), n), default=0)
 
 
 def render(table: ReturnTable, form: str) -> str:
