@@ -123,7 +123,8 @@ def return_table(
         frame = frame.merge(last, "left", on=_SEED)
     entries: dict[tuple[str, str], Entry] = {}
     for (algorithm, scenario), group in frame.groupby(["algorithm", "scenario"], sort=False):
-        if column == measured and group[~group["diverged"]][column].isna().all():
+        healthy = group[~group["diverged"]]
+        if column == measured and len(healthy) and healthy[column].isna().all():
             notes.append(f"—: {scenario} · {algorithm}: not measured; see `rocompare diagnose`")
             continue
         # NaN is not below infinity either.
