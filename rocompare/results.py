@@ -348,14 +348,19 @@ def _seed_result(record: dict[str, Any], path: Path) -> SeedResult:
 
 
 def _read_curve(path: Path) -> pd.DataFrame:
+    kinds = dict.fromkeys(CURVE_COLUMNS, "float64") | {"seed": "int64", "env_steps": "int64"}
     try:
-        # Read to the last digit, for a curve that seeds are added to is written again.
-        curve = pd.read_csv(path, float_precision="round_trip")
-    except (ValueError, OSError) as error:
-        raise ResultsError(f"{path}: cannot be read: {error}") from None
-    if list(curve.columns) != list(CURVE_COLUMNS):
-        raise ResultsError(f"{path}: not a learning curve of rocompare; delete it and rerun")
-    return curve
+        # As text first, to read to the last digit: a curve that seeds are added to is written
+        # again, and pandas' own reading of numbers was not always exact.
+        text = pd.read_csv(path, dtype=str)
+        if list(text.columns) == list(CURVE_COLUMNS):
+            return text.astype(kinds)
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, OverflowError) as error:
+        problem = " ".join(str(error).split())
+        raise ResultsError(f"{path}: corrupt ({problem:.200}); delete it and rerun") from None
+    raise ResultsError(f"{path}: not a learning curve of rocompare; delete it and rerun")
 
 
 def _mean(values: list[float | None]) -> float:
