@@ -34,7 +34,9 @@ class MADDPG:
     version = 1
 
     class Config(api.Config):
-        noise_first: float = Field(0.5, gt=0)
+        random_until: float = Field(0.15, ge=0, le=1)
+        """Fraction of the budget in which actions are uniform over the action box."""
+        noise_first: float = Field(1.0, gt=0)
         """Standard deviation of the exploration noise at the start, in units of the action."""
         noise_last: float = Field(0.05, gt=0)
         """The same from ``noise_end`` on."""
@@ -45,7 +47,7 @@ class MADDPG:
         saturation: float = Field(0.1, ge=0)
         """Weight of the actors' squared outputs before tanh in their loss, in units of reward."""
         actor_lr: float = Field(0.005, gt=0)
-        critic_lr: float = Field(0.01, gt=0)
+        critic_lr: float = Field(0.02, gt=0)
         clip: float = Field(10.0, gt=0)
         """Largest gradient norm of a seed."""
         hidden: int = Field(64, gt=0)

@@ -80,7 +80,7 @@ class ROMMEO:
         """Low, so that the model sees good answers before it commits itself."""
         policy_lr: float = Field(0.01, gt=0)
         prior_lr: float = Field(0.005, gt=0)
-        critic_lr: float = Field(0.01, gt=0)
+        critic_lr: float = Field(0.02, gt=0)
         clip: float = Field(10.0, gt=0)
         """Largest gradient norm of a seed."""
         hidden: int = Field(64, gt=0)

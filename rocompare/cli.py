@@ -41,6 +41,7 @@ class TableFormat(StrEnum):
     csv = "csv"
     latex = "latex"
     json = "json"
+    html = "html"
 
 
 class Statistic(StrEnum):
@@ -272,6 +273,7 @@ def compare(
     """Compare two algorithms on each scenario: difference, tests, and what they allow to say."""
     from rocompare import compare as compare_module
 
+    _import_from_here()
     typer.echo(compare_module.render(compare_module.compare(results, a, b)), nl=False)
 
 

@@ -47,6 +47,7 @@ class Progress:
     updates_per_second: float
     """Of one seed, times the seeds."""
     seconds_left: float
+    """Infinite before the first update: there is nothing to tell it from."""
 
 
 @dataclass(frozen=True)
@@ -261,15 +262,20 @@ def train_cell(
     """
     training = _Training.resume(cell, torch.device(device), checkpoint)
     start = saved = time.monotonic()
-    before, first_step, first_updates = training.seconds, training.step, training.updates
+    before = training.seconds
+    # Rates are those of steps with updates: the few before them are far faster.
+    learning_since, first_step, first_updates = start, training.step, training.updates
     while training.step < training.n_steps:
         metrics = training.advance()
         now = time.monotonic()
         training.seconds = before + now - start
+        if training.updates == first_updates:
+            learning_since, first_step = now, training.step
         if training.step in training.evaluate_at:
             execute, noiseless = training.record(metrics)
-            elapsed = max(time.monotonic() - start, 1e-9)
+            elapsed = time.monotonic() - learning_since
             done = training.step - first_step
+            updates = training.updates - first_updates
             ok = ~training.diverged
             report(
                 Progress(
@@ -277,10 +283,10 @@ def train_cell(
                     mean_return=float(execute.returns.mean(1)[ok].mean()) if ok.any() else math.nan,
                     in_optimum=int((execute.in_optimum() > 0.5).sum()),
                     n_seeds=len(cell.seeds),
-                    updates_per_second=(training.updates - first_updates)
-                    * len(cell.seeds)
-                    / elapsed,
-                    seconds_left=elapsed / done * (training.n_steps - training.step),
+                    updates_per_second=updates * len(cell.seeds) / elapsed if done else 0.0,
+                    seconds_left=elapsed / done * (training.n_steps - training.step)
+                    if done
+                    else math.inf,
                 )
             )
         stop = should_stop()

@@ -154,9 +154,8 @@ def load(path: str | Path) -> Data:
         return Data(_no_rows(results.COLUMNS), _no_rows(results.CURVE_COLUMNS), {}, {}, {}, notes)
     seeds = results.load_results(path)
     configs = results.load_configs(path)
-    cells = list(zip(*(seeds[c] for c in ("suite", "scenario", "algorithm", "key")), strict=True))
-    cells = list(dict.fromkeys(cells))
-    _refuse_mixtures(cells, configs, path)
+    cells = results.cells_of(seeds, path)
+    _refuse_two_games(cells, configs, path)
     curves = _load_curves(path)
     if curves.empty:
         notes.append("no learning curves: no cell has a curve.csv with rows")
@@ -194,38 +193,23 @@ def load(path: str | Path) -> Data:
 def _load_curves(path: str | Path) -> pd.DataFrame:
     if not any(Path(path).rglob("curve.csv")):
         return _no_rows(("suite", "scenario", "algorithm", *results.CURVE_COLUMNS))
-    curves = results.load_curves(path)
-    try:
-        return curves.astype(dict.fromkeys(results.CURVE_COLUMNS, float))
-    except (TypeError, ValueError) as error:
-        raise results.ResultsError(
-            f"{path}: a curve.csv holds something else than numbers ({error}); delete it and rerun"
-        ) from None
+    return results.load_curves(path)
 
 
 def _no_rows(columns: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame(columns=list(columns))
 
 
-def _refuse_mixtures(
+def _refuse_two_games(
     cells: Iterable[tuple[str, str, str, str]], configs: dict[Any, dict[str, Any]], path: Any
 ) -> None:
-    """One name in a picture must stand for one configuration."""
-    by_name: dict[tuple[str, str], tuple[str, ...]] = {}
-    by_scenario: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {}
+    """A scenario's name in a picture must stand for one environment with one set of parameters."""
+    first: dict[str, tuple[str, str, str, str]] = {}
     for cell in cells:
-        suite, scenario, algorithm, key = cell
-        first = by_name.setdefault((algorithm, scenario), cell)
-        if first != cell:
+        known = first.setdefault(cell[1], cell)
+        if configs[known]["scenario"] != configs[cell]["scenario"]:
             raise results.ResultsError(
-                f"{path}: '{algorithm}' on '{scenario}' has results of several configurations "
-                f"({first[0]}/…/{first[3]}, {suite}/…/{key}); give the folder of one suite, or "
-                "remove the outdated ones"
-            )
-        known, owner = by_scenario.setdefault(scenario, (configs[cell]["scenario"], cell))
-        if known != configs[cell]["scenario"]:
-            raise results.ResultsError(
-                f"{path}: scenario '{scenario}' differs between {'/'.join(owner)} and "
+                f"{path}: scenario '{cell[1]}' differs between {'/'.join(known)} and "
                 f"{'/'.join(cell)}; give the folder of one suite, or remove the outdated ones"
             )
 
