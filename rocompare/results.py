@@ -317,9 +317,28 @@ def _read_config(path: Path) -> Config:
         raise ResultsError(f"{path}: not readable: {' '.join(str(error).split())}") from None
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read: {error.strerror}") from None
-    if not isinstance(configuration, dict) or not {"algorithm", "scenario"} <= set(configuration):
-        raise ResultsError(f"{path}: not the configuration of a rocompare cell")
-    return configuration
+    for place, kind in _CONFIG_KINDS.items():
+        value = configuration
+        for name in place.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
+            raise ResultsError(
+                f"{path}: not the configuration of a rocompare cell: '{place}' is missing or of a "
+                "wrong type; delete the folder and rerun the suite"
+            )
+    return dict(configuration)
+
+
+_CONFIG_KINDS = {
+    "algorithm.name": str,
+    "algorithm.use": str,
+    "algorithm.params": dict,
+    "scenario.name": str,
+    "scenario.env": str,
+    "scenario.params": dict,
+    "budget.env_steps": int,
+    "evaluation.episodes": int,
+}
 
 
 def _stamps(folder: Path) -> dict[str, list[int]]:

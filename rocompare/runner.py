@@ -299,7 +299,7 @@ class _Loop:
             status.state = "elsewhere"
             return False
         except OSError as error:
-            self._fail(status, f"cannot write results: {error}", traceback.format_exc())
+            self._fail(status, f"{folder}: cannot write results: {error}", traceback.format_exc())
             return True
         try:
             results.clean(folder)
@@ -337,7 +337,8 @@ class _Loop:
         except CellFailed as failure:  # whatever an algorithm or environment raises is data
             self._fail(status, failure.error, failure.trace)
         except OSError as error:
-            self._fail(status, f"cannot write results: {error}", traceback.format_exc())
+            text = f"{self.root / cell.path}: cannot write results: {error}"
+            self._fail(status, text, traceback.format_exc())
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
             self._fail(status, text, traceback.format_exc())
