@@ -15,6 +15,7 @@ import rocompare
 from rocompare import results, runner
 from rocompare.config import parse_suite
 from rocompare.runner import Engine, plan, run_suite
+from tests.helpers import contents
 
 SMALL = """
 name: small
@@ -47,19 +48,6 @@ algorithms:
 scenarios: {{game: {{env: max_of_three}}}}
 """
     )
-
-
-def contents(root):
-    """Every result file's text, but for what the clock and the machine say."""
-    found = {}
-    for path in sorted(root.rglob("*")):
-        if path.name in ("config.yaml", "curve.csv"):
-            found[str(path.relative_to(root))] = path.read_text()
-        elif path.name.startswith("seed_"):
-            record = json.loads(path.read_text())
-            del record["seconds"]
-            found[str(path.relative_to(root))] = record
-    return found
 
 
 def test_jobs_change_nothing(tmp_path):
