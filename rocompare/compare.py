@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rocompare import registry, results, stats
 
 ALPHA = 0.05
@@ -53,23 +55,26 @@ def load(path: str | Path) -> Loaded:
     failed = results.load_failures(path)
     if failed and not any(Path(path).rglob("seed_*.json")):
         return _with_failures(Loaded({}, {}, {}), failed)
-    frame = results.load_results(path)
-    every_config = results.load_configs(path)
+    frame, every_config = results.load(path)
     samples: dict[tuple[str, str], Sample] = {}
     configs: dict[tuple[str, str], dict[str, Any]] = {}
-    results.cells_of(frame, path)  # refuses two configurations of one name
-    for cell, group in frame.groupby(["suite", "scenario", "algorithm", "key"], sort=False):
-        suite, scenario, algorithm, key = map(str, cell)
-        name = scenario, algorithm
-        # NaN is not below infinity either.
-        finite = group[~group["diverged"] & (group["return"].abs() < math.inf)].sort_values("seed")
+    # Arrays, not frames: there may be ten thousand cells.
+    rows_of = frame.groupby(["scenario", "algorithm"], sort=False).indices
+    returns, seeds = frame["return"].to_numpy(), frame["seed"].to_numpy()
+    usable = ~frame["diverged"].to_numpy(bool) & np.isfinite(returns)
+    basin = frame["basin"].to_numpy()
+    for cell in results.cells_of(frame, path):
+        name = cell[1:3]
+        rows = rows_of[name]
+        finite = rows[usable[rows]]
+        finite = finite[np.argsort(seeds[finite], kind="stable")]
         samples[name] = Sample(
-            returns=tuple(finite["return"]),
-            successes=int((finite["basin"] == "optimum").sum()),
-            total=len(group),
-            place="/".join((suite, scenario, algorithm, key)),
+            returns=tuple(returns[finite].tolist()),
+            successes=int((basin[finite] == "optimum").sum()),
+            total=len(rows),
+            place="/".join(cell),
         )
-        configs[name] = every_config[suite, scenario, algorithm, key]
+        configs[name] = every_config[cell]
     return _with_failures(Loaded(samples, configs, {}), failed)
 
 

@@ -6,6 +6,7 @@ leading ``[S, E]`` between the two, and through the replay buffer.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import time
@@ -244,14 +245,20 @@ class _Training:
         self.diagnosis = [tuple(row) for row in state["diagnosis"]]
 
     def save_checkpoint(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        # By way of memory: what torch says of a full disk does not tell that it is full.
+        content = io.BytesIO()
+        torch.save(self.state_dict(), content)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
-                torch.save(self.state_dict(), file)
+                file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
+        except OSError as error:
+            message = f"cannot write the checkpoint: {error.strerror}"
+            raise OSError(error.errno, message, str(path)) from None
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -253,14 +253,21 @@ def _divisions(total: int, size: int) -> NDArray[np.intp]:
 
 def _random_sums(pooled: Array, size: int) -> Array:
     """``[PERMUTATIONS]`` sums of ``size`` of the values, drawn without replacement."""
-    random = np.random.default_rng(0)
-    sums = np.empty(PERMUTATIONS)
-    block = max(1, 1_000_000 // len(pooled))  # bounds the memory
-    for start in range(0, PERMUTATIONS, block):
-        part = sums[start : start + block]
-        rows = np.broadcast_to(pooled, (len(part), len(pooled)))
-        part[:] = random.permuted(rows, axis=1)[:, :size].sum(1)
+    sums: Array = _choices(len(pooled), size) @ pooled
     return sums
+
+
+@functools.lru_cache(maxsize=2)
+def _choices(total: int, size: int) -> Array:
+    """``[PERMUTATIONS, total]``: 1 where a value is drawn; the same draws for every test."""
+    random = np.random.default_rng(0)
+    chosen = np.zeros((PERMUTATIONS, total))
+    block = max(1, 1_000_000 // total)  # bounds the memory
+    for start in range(0, PERMUTATIONS, block):
+        part = chosen[start : start + block]
+        rows = np.broadcast_to(np.arange(total), part.shape)
+        np.put_along_axis(part, random.permuted(rows, axis=1)[:, :size], 1.0, axis=1)
+    return chosen
 
 
 def significant(p: float, alpha: float) -> bool:

@@ -1,5 +1,7 @@
 """What several test files need: specs, made-up batches, and a small environment."""
 
+import json
+
 import torch
 
 from rocompare.api import Batch, EnvSpec
@@ -42,3 +44,16 @@ def make_batch(spec, seeds, size=11, salt=0, extras=None):
         terminated=(stack(4, size) > 0.5).float(),
         extras=extras or {},
     )
+
+
+def contents(root):
+    """Every result file's text by name, but for what the clock and the machine say."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if path.name in ("config.yaml", "curve.csv"):
+            found[name] = path.read_text()
+        elif path.name.startswith("seed_"):
+            found[name] = json.loads(path.read_text())
+            del found[name]["seconds"]
+    return found
