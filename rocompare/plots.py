@@ -513,12 +513,13 @@ def diagnosis_curves(data: Data, scenario: str) -> Plot:
                     markevery=(i % max(len(steps) // 5, 1), max(len(steps) // 5, 1)),
                 )  # fmt: skip
             axes.set_yscale("symlog", linthresh=1, linscale=0.6)
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, max(axes.get_ylim()[1], 1))
             axes.margins(x=0.01)
             axes.set_ylabel(column.replace("_ro", " RO"))
             if scenario in data.returns:
                 safe, optimal = data.returns[scenario]
                 axes.axhline(optimal - safe, color=_GREY, linestyle=":", linewidth=0.8, zorder=0)
+                axes.set_ylim(0, max(axes.get_ylim()[1], 1.3 * (optimal - safe)))
         panels[1].set_xlabel("environment steps")
         _legend(figure, panels[0])
     caption = (
