@@ -63,6 +63,14 @@ class CheckFormat(StrEnum):
 SuiteArgument = Annotated[Path, typer.Argument(metavar="SUITE", help="Suite file (YAML).")]
 ResultsOption = Annotated[Path, typer.Option("--results", help="Folder that results go to.")]
 
+LocalCodeOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-local-code",
+        help="Run classes in files ('./file.py:Class'), with all your rights.",
+    ),
+]
+
 
 @app.callback()
 def _root(
@@ -112,12 +120,13 @@ def run(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what would be trained, and train nothing.")
     ] = False,
+    allow_local_code: LocalCodeOption = False,
 ) -> None:
     """Train what a suite still lacks. Finished seeds are kept; an interrupted run continues."""
     from rocompare import runner
     from rocompare.display import Display
 
-    chosen = _load_suite(suite).select(seeds, algorithm, scenario)
+    chosen = _load_suite(suite, allow_local_code).select(seeds, algorithm, scenario)
     if plan:
         _print_plan(chosen, results, jobs)
         return
@@ -240,9 +249,9 @@ def list_() -> None:
 
 
 @app.command()
-def validate(suite: SuiteArgument) -> None:
+def validate(suite: SuiteArgument, allow_local_code: LocalCodeOption = False) -> None:
     """Check a suite file and the hyperparameters in it; train nothing."""
-    checked = _load_suite(suite)
+    checked = _load_suite(suite, allow_local_code)
     cells = len(checked.algorithms) * len(checked.scenarios)
     typer.echo(
         f"{suite}: valid: {len(checked.algorithms)} algorithms x {len(checked.scenarios)} "
@@ -279,6 +288,7 @@ def tune(
         typer.Option(help="Cells that train at a time; default: one per core.", metavar="N", min=1),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where tensors live.")] = Device.cpu,
+    allow_local_code: LocalCodeOption = False,
 ) -> None:
     """Search hyperparameters, the same number of trials for every algorithm of a suite.
 
@@ -288,10 +298,10 @@ def tune(
     from rocompare import tune as tune_module
     from rocompare.display import Display
 
-    chosen = _load_suite(suite)
+    chosen = _load_suite(suite, allow_local_code)
     _refuse_missing(device)
     out = out or suite.with_name(f"{suite.stem}_tuned.yaml")
-    tune_module.refuse_other(out)
+    tune_module.refuse_other(chosen, suite, out)
     console = _console()
     csv = results / chosen.name / "trials.csv"
 
@@ -321,6 +331,56 @@ def tune(
     except tune_module.TuneError as error:  # an algorithm has no trial that came to its end
         _fail(str(error), code=1)
     typer.echo(f"tuned suite in {out}")
+
+
+@app.command(epilog="Exit codes: 0 every check holds, 1 one is broken, 2 no such class.")
+def doctor(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="CLASS", help="'package.module:Class', './file.py:Class' or a name."
+        ),
+    ],
+    allow_local_code: LocalCodeOption = False,
+) -> None:
+    """Examine an algorithm or an environment: which part of its contract is broken, in words."""
+    from rocompare import doctor as doctor_module
+    from rocompare import registry
+    from rocompare.config import SuiteError
+
+    _import_from_here()
+    try:
+        folder = Path.cwd() if allow_local_code else None
+        local = registry.local_file(name, folder) if registry.is_local(name) else None
+        kind = registry.kind_of(name, local)
+        cls = registry.load(kind, name, local)
+    except registry.UnknownName as error:
+        raise SuiteError([str(error)]) from None
+    findings = doctor_module.examine(cls, kind)
+    for finding in findings:
+        typer.echo(f"{'BROKEN' if finding.problem else 'holds '}  {finding.check}")
+        if finding.problem:
+            typer.echo(f"        {finding.problem}")
+    broken = sum(finding.problem is not None for finding in findings)
+    typer.echo(f"{name}: {'sound' if not broken else f'{broken} of {len(findings)} checks broken'}")
+    raise typer.Exit(1 if broken else 0)
+
+
+class NewKind(StrEnum):
+    algorithm = "algorithm"
+    environment = "environment"
+
+
+@app.command()
+def new(
+    kind: Annotated[NewKind, typer.Argument(help="What to write.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the file: NAME.py.")],
+) -> None:
+    """Write a working skeleton, NAME.py, and its test, test_NAME.py, into this folder."""
+    from rocompare import skeleton
+
+    for line in skeleton.write(kind.value, name, Path.cwd()):
+        typer.echo(line)
 
 
 @app.command()
@@ -421,11 +481,11 @@ def report_(
     typer.echo(f"report in {out}")
 
 
-def _load_suite(path: Path) -> Any:
+def _load_suite(path: Path, allow_local_code: bool) -> Any:
     from rocompare.config import load_suite
 
     _import_from_here()
-    return load_suite(path)
+    return load_suite(path, allow_local_code)
 
 
 def _refuse_missing(device: Device) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rocompare import registry, results, stats
+from rocompare.config import ScenarioConfig
 
 ALPHA = 0.05
 """Level of the tests, and one minus the confidence of the intervals."""
@@ -94,14 +95,20 @@ def _with_failures(loaded: Loaded, failed: list[tuple[str, str]]) -> Loaded:
 def declared_returns(scenario: dict[str, Any]) -> tuple[float, float]:
     """The safe and the optimal return that a resolved ``scenario`` entry's environment declares.
 
+    Environments that do not come with rocompare had theirs recorded when they ran: their code is
+    not run again to read results.
+
     Raises:
         ResultsError: its class cannot be imported, or no longer takes these parameters.
     """
     name = scenario.get("name")
     try:
-        env_class = registry.load("environment", scenario["env"])
-        spec = env_class(env_class.Config.model_validate(scenario["params"]), [0], 1).spec
-        safe, optimal = float(spec.safe_return), float(spec.optimal_return)
+        declared = scenario.get("declared")
+        if declared is None:
+            declared = ScenarioConfig(
+                name=str(name), env=scenario["env"], params=scenario["params"]
+            ).declared()
+        safe, optimal = float(declared["safe_return"]), float(declared["optimal_return"])
     except Exception as error:  # a user's environment may fail in any way; say which and how
         raise results.ResultsError(
             f"scenario '{name}': its environment cannot be built, and so its safe and optimal "

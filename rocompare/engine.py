@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rocompare import registry, ro
+from rocompare import ro
 from rocompare.api import Algorithm, Believer, Env, EnvSpec, Mode
 from rocompare.config import Cell
 from rocompare.nn import MLP
@@ -71,8 +71,8 @@ class _Training:
     def __init__(self, cell: Cell, device: torch.device) -> None:
         self.cell = cell
         self.device = device
-        algorithm_class = registry.load("algorithm", cell.algorithm.use)
-        self.env_class = registry.load("environment", cell.scenario.env)
+        algorithm_class = cell.algorithm.load()
+        self.env_class = cell.scenario.load()
         self.config = algorithm_class.Config.model_validate(cell.algorithm.params)
         self.env_config = self.env_class.Config.model_validate(cell.scenario.params)
         self.env: Env = self.make_env(cell.budget.envs, "env")

@@ -29,6 +29,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from rocompare import registry
 from rocompare.config import Cell
 
 FORMAT = 1
@@ -118,9 +119,13 @@ def save(root: Path, cell: Cell, result: CellResult, provenance: dict[str, Any])
     a seed that is trained without its neighbours may differ from itself in the last digits.
     """
     folder = root / cell.path
+    config = cell.resolved()
+    if registry.is_foreign(cell.scenario.env):
+        # Whoever reads the results may not have its code, or may not want to run it.
+        config["scenario"]["declared"] = cell.scenario.declared()
     record = {
         "format": FORMAT,
-        "config": cell.resolved(),
+        "config": config,
         "provenance": provenance,
         "curve": result.curve,
         "diagnosis": result.diagnosis,
