@@ -529,9 +529,10 @@ def diagnosis_curves(data: Data, scenario: str) -> Plot:
         "over seeds in their 95% t intervals. Executed: what the agent with the most to gain would "
         "gain by answering what the others execute, 0 in every equilibrium. Perceived: the worst "
         "agent's regret of its best policy for what it believes of the others, against what the "
-        "optimal joint policy does. Dotted: the optimal minus the safe return, which is the "
-        "perceived RO of agents that believe in the safe behaviour. The axis is linear up to 1 and "
-        "logarithmic beyond."
+        "optimal joint policy does. Dotted: the optimal minus the safe return, about the "
+        "perceived RO of agents that believe in the safe behaviour where there is one optimum "
+        "(with several, that policy mixes them, and perceived RO may be 0 throughout). The axis "
+        "is linear up to 1 and logarithmic beyond."
     )
     return Plot(f"diagnosis-{scenario}", caption, figure, scenario)
 
