@@ -7,6 +7,7 @@ when their hyperparameters are checked.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import re
@@ -216,7 +217,7 @@ class Cell:
             "evaluation": self.evaluation.model_dump(mode="json"),
         }
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Hash of :meth:`resolved` without names: a renamed cell is the same training."""
         data = self.resolved()
