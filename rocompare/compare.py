@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -33,6 +34,10 @@ class Sample:
     @property
     def diverged(self) -> int:
         return self.total - len(self.returns)
+
+    @functools.cached_property
+    def summary(self) -> stats.Summary:
+        return stats.summarise(self.returns)
 
 
 @dataclass(frozen=True)
@@ -232,7 +237,7 @@ def render(report: Report) -> str:
 def _described(sample: Sample) -> str:
     low, high = stats.wilson_interval(sample.successes, sample.total)
     rate = f"optimum {sample.successes}/{sample.total} [{low:.2f}, {high:.2f}]"
-    s = stats.summarise(sample.returns)
+    s = sample.summary
     if not s.n:
         return f"no return: all of {sample.total} seeds diverged; {rate}"
     text = f"mean {_n(s.mean)} ± {_n(s.std)}, median {_n(s.median)}, IQM {_n(s.iqm)}, "
@@ -245,7 +250,7 @@ def _measured(report: Report, c: Comparison) -> list[str]:
     over = f" (Holm over {c.family} scenarios)" if c.family > 1 else ""
     if math.isnan(c.p_return):
         return [f"{rates}{over}"]
-    difference = stats.summarise(c.a.returns).mean - stats.summarise(c.b.returns).mean
+    difference = c.a.summary.mean - c.b.summary.mean
     low, high = stats.difference_interval(c.a.returns, c.b.returns, 1 - ALPHA)
     ends = f"95% interval [{_n(low)}, {_n(high)}]"
     if math.isnan(low):
@@ -284,7 +289,7 @@ def in_words(report: Report, c: Comparison) -> list[str]:
 
 def _returns_in_words(report: Report, c: Comparison, n: int, m: int) -> str:
     if stats.significant(c.p_return, ALPHA):
-        higher = stats.summarise(c.a.returns).mean > stats.summarise(c.b.returns).mean
+        higher = c.a.summary.mean > c.b.summary.mean
         return f"{report.a if higher else report.b} has the higher mean return."
     smallest = stats.smallest_p(n, m)
     if not stats.significant(smallest * c.family, ALPHA):

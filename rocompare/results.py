@@ -310,7 +310,8 @@ def load_failed_seeds(path: str | Path) -> dict[str, set[int]]:
 
 
 def _failures(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for file in sorted(root.rglob("failure.json")):
+    for folder in _folders_with(root, "failure.json"):
+        file = folder / "failure.json"
         yield "/".join(file.resolve().parts[-5:-1]), _read_json(file)
 
 
@@ -327,7 +328,7 @@ def _cell_folders(root: Path) -> list[tuple[Path, tuple[str, str, str, str]]]:
         raise ResultsError(f"{root}: no such folder")
     if not root.is_dir():
         raise ResultsError(f"{root}: not a folder; give the folder that `rocompare run` wrote to")
-    folders = sorted(file.parent for file in root.rglob("config.yaml"))
+    folders = _folders_with(root, "config.yaml")
     # The reference results that come with a clone step back once there are results of one's own.
     own = [folder for folder in folders if not _in_reference(folder.relative_to(root))]
     if not folders:
@@ -341,6 +342,10 @@ def _cell_folders(root: Path) -> list[tuple[Path, tuple[str, str, str, str]]]:
         names = ("", "", "", "", *above, *folder.relative_to(root).parts)[-4:]
         found.append((folder, (names[0], names[1], names[2], names[3])))
     return found
+
+
+def _folders_with(root: Path, name: str) -> list[Path]:
+    return sorted(Path(folder) for folder, _, files in os.walk(root) if name in files)
 
 
 def _read_cell(folder: Path) -> tuple[Config, list[tuple[Any, ...]]]:
