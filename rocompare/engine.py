@@ -6,6 +6,7 @@ leading ``[S, E]`` between the two, and through the replay buffer.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import time
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rocompare import registry, ro
+from rocompare import ro
 from rocompare.api import Algorithm, Believer, Env, EnvSpec, Mode
 from rocompare.config import Cell
 from rocompare.nn import MLP
@@ -70,8 +71,8 @@ class _Training:
     def __init__(self, cell: Cell, device: torch.device) -> None:
         self.cell = cell
         self.device = device
-        algorithm_class = registry.load("algorithm", cell.algorithm.use)
-        self.env_class = registry.load("environment", cell.scenario.env)
+        algorithm_class = cell.algorithm.load()
+        self.env_class = cell.scenario.load()
         self.config = algorithm_class.Config.model_validate(cell.algorithm.params)
         self.env_config = self.env_class.Config.model_validate(cell.scenario.params)
         self.env: Env = self.make_env(cell.budget.envs, "env")
@@ -244,14 +245,20 @@ class _Training:
         self.diagnosis = [tuple(row) for row in state["diagnosis"]]
 
     def save_checkpoint(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        # By way of memory: what torch says of a full disk does not tell that it is full.
+        content = io.BytesIO()
+        torch.save(self.state_dict(), content)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
-                torch.save(self.state_dict(), file)
+                file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
+        except OSError as error:
+            message = f"cannot write the checkpoint: {error.strerror}"
+            raise OSError(error.errno, message, str(path)) from None
         finally:
             temporary.unlink(missing_ok=True)
 

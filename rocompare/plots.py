@@ -183,6 +183,8 @@ def load(path: str | Path) -> Data:
         except results.ResultsError as error:
             notes.append(f"{error}; they are not drawn")
             continue
+        if registry.is_foreign(config["env"]):
+            continue  # its code is not run to draw results
         env_class = registry.load("environment", config["env"])
         if isinstance(env_class, type) and issubclass(env_class, MaxOfThree):
             games[scenario] = env_class(env_class.Config.model_validate(config["params"]), [0], 1)

@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -66,6 +67,13 @@ class Entry:
     """Its 95% interval, for the median, the interquartile mean and the success rate."""
     published: tuple[float, float] | None = None
     """``(mean, std)`` that a reference table gives for this cell."""
+    failed: int = 0
+    """Seeds without a record, which the last attempt failed to train."""
+
+    @property
+    def asked(self) -> int:
+        """Seeds that there should be."""
+        return self.total + self.failed
 
     @property
     def differs(self) -> str:
@@ -112,42 +120,52 @@ def return_table(
         raise results.ResultsError(
             f"--reference: '{reference}' publishes mean ± std, so it needs --statistic mean-std"
         )
-    frame = results.load_results(path)
-    configs = results.load_configs(path)
-    results.cells_of(frame, path)  # refuses two configurations of one name
+    frame, configs = results.load(path)
+    cells = {(a, s): (suite, s, a, key) for suite, s, a, key in results.cells_of(frame, path)}
     failures = results.load_failures(path)
     notes = [DEFINITIONS[statistic], _budget_note(configs)]
     if measured in results.DIAGNOSIS_COLUMNS:
         column = measured
         last = results.last_diagnosis(path)[[*_SEED, measured]]
         frame = frame.merge(last, "left", on=_SEED)
+    failed_seeds = results.load_failed_seeds(path) if failures else {}
     entries: dict[tuple[str, str], Entry] = {}
-    for (algorithm, scenario), group in frame.groupby(["algorithm", "scenario"], sort=False):
-        healthy = group[~group["diverged"]]
-        if column == measured and len(healthy) and healthy[column].isna().all():
-            notes.append(f"—: {scenario} · {algorithm}: not measured; see `rocompare diagnose`")
+    # Arrays, not frames: a table may have ten thousand cells.
+    rows_of = frame.groupby(["algorithm", "scenario"], sort=False).indices
+    returns = frame[column].to_numpy(float)
+    healthy = ~frame["diverged"].to_numpy(bool)
+    usable = healthy & np.isfinite(returns)
+    basin = frame["basin_noiseless" if column == "return_noiseless" else "basin"].to_numpy()
+    seeds = frame["seed"].to_numpy()
+    for name, cell in cells.items():
+        rows = rows_of[name]
+        finite = rows[usable[rows]]
+        if column == measured and healthy[rows].any() and not len(finite):
+            notes.append(f"—: {name[1]} · {name[0]}: not measured; see `rocompare diagnose`")
             continue
-        # NaN is not below infinity either.
-        finite = group[~group["diverged"] & (group[column].abs() < math.inf)]
-        values = finite[column]
-        basin = "basin_noiseless" if column == "return_noiseless" else "basin"
+        values = returns[finite]
+        failed = failed_seeds.pop("/".join(cell), set()) - set(seeds[rows].tolist())
         entry = Entry(
             mean=float(values.mean()) if len(values) else math.nan,
             std=float(values.std(ddof=1)) if len(values) > 1 else 0.0,
             n=len(values),
-            total=len(group),
-            in_optimum=int((finite[basin] == "optimum").sum()),
+            total=len(rows),
+            in_optimum=int((basin[finite] == "optimum").sum()),
+            failed=len(failed),
+            published=published.get(name),
         )
-        first = group.iloc[0]
-        config = configs[first["suite"], first["scenario"], first["algorithm"], first["key"]]
-        entries[str(algorithm), str(scenario)] = _with_statistic(
-            replace(entry, published=published.get((str(algorithm), str(scenario)))),
-            statistic,
-            list(values),
-            config["scenario"],
+        entries[name] = _with_statistic(
+            entry, statistic, values.tolist(), configs[cell]["scenario"]
         )
-    scenarios = _ordered(frame["scenario"], [scenario for _, scenario in published])
-    algorithms = _ordered(frame["algorithm"], ["svnr", *(algorithm for algorithm, _ in published)])
+    for place, failed in failed_seeds.items():  # of these not one seed has a record
+        _, scenario, algorithm, _ = place.split("/")
+        if (algorithm, scenario) not in entries:
+            entry = Entry(math.nan, 0.0, 0, 0, 0, failed=len(failed), statistic=statistic)
+            entries[algorithm, scenario] = entry
+    scenarios = _ordered((s for _, s in entries), [scenario for _, scenario in published])
+    algorithms = _ordered(
+        (a for a, _ in entries), ["svnr", *(algorithm for algorithm, _ in published)]
+    )
     for scenario in scenarios:
         column_entries = {a: entries[a, scenario] for a in algorithms if (a, scenario) in entries}
         shown = [e.value for e in column_entries.values() if not math.isnan(e.value)]
@@ -224,15 +242,16 @@ def cell_text(entry: Entry | None, default_n: int, *, plus_minus: str = "±") ->
         return "—"
     interval = f" [{_number(entry.low)}, {_number(entry.high)}]"
     if entry.statistic == "success":
-        return f"{entry.in_optimum}/{entry.total}{interval}"
+        text = f"{entry.in_optimum}/{entry.total}{interval}" if entry.total else "failed"
+        return text + (f" (n={entry.total}/{entry.asked})" if entry.failed else "")
     if entry.n == 0:
-        return f"diverged (n=0/{entry.total})"
+        return f"{'diverged' if entry.total else 'failed'} (n=0/{entry.asked})"
     if entry.statistic in WITH_STD:
         text = f"{_number(entry.value)} {plus_minus} {_number(entry.std)}"
     else:
         text = _number(entry.value) + ("" if math.isnan(entry.low) else interval)
-    if entry.n != entry.total:
-        text += f" (n={entry.n}/{entry.total})"
+    if entry.n != entry.asked:
+        text += f" (n={entry.n}/{entry.asked})"
     elif entry.n != default_n:
         text += f" (n={entry.n})"
     return text
@@ -252,7 +271,7 @@ def _number(value: float) -> str:
 
 def usual_n(table: ReturnTable) -> int:
     """The most common number of seeds; 0 in a table without entries."""
-    totals = [entry.total for entry in table.entries.values()]
+    totals = [entry.asked for entry in table.entries.values()]
     return max(set(totals), key=lambda n: (totals.count(n), n), default=0)
 
 
@@ -287,7 +306,7 @@ def _long(table: ReturnTable) -> pd.DataFrame:
             "scenario": scenario,
             **_measured(entry),
             "n": entry.n,
-            "seeds": entry.total,
+            "seeds": entry.asked,
             "in_optimum": entry.in_optimum,
             "best": entry.best,
             **_published(entry),

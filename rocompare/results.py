@@ -8,29 +8,34 @@ A cell's folder ``<results>/<suite>/<scenario>/<algorithm>/<key>/`` holds
 - ``diagnosis.csv``: executed and perceived RO at these evaluations, in games that allow it,
 - ``provenance.json``: what produced the newest records,
 - ``failure.json``: why the last attempt failed, if it did,
+- ``summary.json``: what a table needs of the files above, for reading very many cells at once,
 - ``checkpoint.pt``: the state of an unfinished run,
 - ``pending.json``: a whole result while the files above are being written from it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import re
 import tempfile
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
+from rocompare import registry
 from rocompare.config import Cell
 
 FORMAT = 1
 CHECKPOINT = "checkpoint.pt"
 PENDING = "pending.json"
+SUMMARY = "summary.json"
 COLUMNS = (
     "suite", "scenario", "algorithm", "key", "seed", "return", "return_noiseless", "basin",
     "basin_noiseless", "diverged", "env_steps", "updates", "parameters", "seconds",
@@ -102,13 +107,9 @@ def finished_seeds(root: Path, cell: Cell) -> set[int]:
     folder = root / cell.path
     if not folder.is_dir():
         return set()
-    found = set()
-    for path in folder.iterdir():
-        match = _SEED_FILE.fullmatch(path.name)
-        if match:
-            _read_seed(path)
-            found.add(int(match[1]))
-    return found
+    stamps = _stamps(folder)
+    summary = _read_summary(folder, stamps)
+    return {row[0] for row in (summary[1] if summary else _read_rows(folder, stamps))}
 
 
 def save(root: Path, cell: Cell, result: CellResult, provenance: dict[str, Any]) -> None:
@@ -118,13 +119,17 @@ def save(root: Path, cell: Cell, result: CellResult, provenance: dict[str, Any])
     a seed that is trained without its neighbours may differ from itself in the last digits.
     """
     folder = root / cell.path
+    config = cell.resolved()
+    if registry.is_foreign(cell.scenario.env):
+        # Whoever reads the results may not have its code, or may not want to run it.
+        config["scenario"]["declared"] = cell.scenario.declared()
     record = {
         "format": FORMAT,
-        "config": cell.resolved(),
+        "config": config,
         "provenance": provenance,
         "curve": result.curve,
         "diagnosis": result.diagnosis,
-        "seeds": [asdict(seed) for seed in result.seeds],
+        "seeds": [vars(seed) for seed in result.seeds],
     }
     write_atomic(folder / PENDING, json.dumps(record))
     finish_save(folder)
@@ -154,8 +159,9 @@ def finish_save(folder: Path) -> None:
         _add_rows(folder / "diagnosis.csv", diagnosis)
     # Last, for a seed counts as finished once its record is there.
     for seed in seeds:
-        text = json.dumps({"format": FORMAT, **asdict(seed)}, allow_nan=False) + "\n"
+        text = json.dumps({"format": FORMAT, **vars(seed)}, allow_nan=False) + "\n"
         write_atomic(folder / f"seed_{seed.seed}.json", text)
+    _write_summary(folder, record["config"])
     (folder / "failure.json").unlink(missing_ok=True)
     path.unlink()
 
@@ -205,47 +211,30 @@ def load_results(path: str | Path) -> pd.DataFrame:
     Raises:
         ResultsError: nothing there, or a file that is no result of this tool.
     """
-    rows = []
-    for folder, configuration in _cell_folders(Path(path)):
-        suite, scenario, algorithm, key = folder.resolve().parts[-4:]
-        for file in sorted(folder.iterdir(), key=lambda p: (len(p.name), p.name)):
-            if not _SEED_FILE.fullmatch(file.name):
-                continue
-            record = _read_seed(file)
-            rows.append(
-                {
-                    "suite": suite,
-                    "scenario": scenario,
-                    "algorithm": algorithm,
-                    "key": key,
-                    "seed": record.seed,
-                    "return": _mean(record.returns),
-                    "return_noiseless": _mean(record.returns_noiseless),
-                    "basin": record.basin,
-                    "basin_noiseless": record.basin_noiseless,
-                    "diverged": record.diverged,
-                    "env_steps": record.env_steps,
-                    "updates": record.updates,
-                    "parameters": record.parameters,
-                    "seconds": record.seconds,
-                }
-            )
-        del configuration
+    return load(path)[0]
+
+
+Config = dict[str, Any]
+"""A cell's resolved configuration."""
+
+
+def load(path: str | Path) -> tuple[pd.DataFrame, dict[tuple[str, str, str, str], Config]]:
+    """:func:`load_results` and :func:`load_configs` in one reading."""
+    rows, configs = [], {}
+    for folder, names in _cell_folders(Path(path)):
+        configs[names], found = _read_cell(folder)
+        rows += [names + row for row in found]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     if frame.empty:
         raise ResultsError(
             f"{path}: no finished seeds here; results are written by `rocompare run SUITE`"
         )
-    return frame
+    return frame, configs
 
 
-def load_configs(path: str | Path) -> dict[tuple[str, str, str, str], dict[str, Any]]:
+def load_configs(path: str | Path) -> dict[tuple[str, str, str, str], Config]:
     """The resolved configuration of each cell: ``(suite, scenario, algorithm, key) -> config``."""
-    found = {}
-    for folder, configuration in _cell_folders(Path(path)):
-        suite, scenario, algorithm, key = folder.resolve().parts[-4:]
-        found[suite, scenario, algorithm, key] = configuration
-    return found
+    return {names: _read_cell(folder)[0] for folder, names in _cell_folders(Path(path))}
 
 
 def cells_of(frame: pd.DataFrame, path: str | Path) -> list[tuple[str, str, str, str]]:
@@ -296,22 +285,34 @@ def last_diagnosis(path: str | Path) -> pd.DataFrame:
 def _load_rows(path: Path, file_name: str, columns: tuple[str, ...]) -> list[pd.DataFrame]:
     """A frame per cell below ``path`` that has the file."""
     frames = []
-    for folder, _ in _cell_folders(path):
+    for folder, names in _cell_folders(path):
+        _read_config(folder / "config.yaml")  # refuses what is no cell
         file = folder / file_name
         if file.exists():
-            suite, scenario, algorithm, key = folder.resolve().parts[-4:]
-            names = {"suite": suite, "scenario": scenario, "algorithm": algorithm, "key": key}
-            frames.append(_read_curve(file, columns).assign(**names))
+            cell = dict(zip(("suite", "scenario", "algorithm", "key"), names, strict=True))
+            frames.append(_read_curve(file, columns).assign(**cell))
     return frames
 
 
 def load_failures(path: str | Path) -> list[tuple[str, str]]:
     """``(cell, error)`` of each cell below ``path`` whose last attempt failed."""
-    failures = []
-    for file in sorted(Path(path).rglob("failure.json")):
-        record = _read_json(file)
-        failures.append(("/".join(file.resolve().parts[-5:-1]), str(record.get("error", "?"))))
-    return failures
+    return [(place, str(record.get("error", "?"))) for place, record in _failures(Path(path))]
+
+
+def load_failed_seeds(path: str | Path) -> dict[str, set[int]]:
+    """Per cell below ``path`` whose last attempt failed, the seeds that it was to train."""
+    found = {}
+    for place, record in _failures(Path(path)):
+        seeds = record.get("seeds")
+        listed = seeds if isinstance(seeds, list) else []
+        found[place] = {seed for seed in listed if isinstance(seed, int)}
+    return found
+
+
+def _failures(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for folder in _folders_with(root, "failure.json"):
+        file = folder / "failure.json"
+        yield "/".join(file.resolve().parts[-5:-1]), _read_json(file)
 
 
 def load_actions(folder: Path) -> dict[int, list[list[float]]]:
@@ -321,32 +322,112 @@ def load_actions(folder: Path) -> dict[int, list[list[float]]]:
     return {record.seed: record.actions for record in records}
 
 
-def _cell_folders(root: Path) -> list[tuple[Path, dict[str, Any]]]:
+def _cell_folders(root: Path) -> list[tuple[Path, tuple[str, str, str, str]]]:
+    """Each cell's folder below ``root`` with its suite, scenario, algorithm and key."""
     if not root.exists():
         raise ResultsError(f"{root}: no such folder")
     if not root.is_dir():
         raise ResultsError(f"{root}: not a folder; give the folder that `rocompare run` wrote to")
-    found = []
-    for file in sorted(root.rglob("config.yaml")):
-        try:
-            configuration = yaml.load(file.read_bytes(), Loader=_YAML_LOADER)
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise ResultsError(f"{file}: not readable: {' '.join(str(error).split())}") from None
-        except OSError as error:
-            raise ResultsError(f"{file}: cannot be read: {error.strerror}") from None
-        if not isinstance(configuration, dict) or not {"algorithm", "scenario"} <= set(
-            configuration
-        ):
-            raise ResultsError(f"{file}: not the configuration of a rocompare cell")
-        found.append((file.parent, configuration))
+    folders = _folders_with(root, "config.yaml")
     # The reference results that come with a clone step back once there are results of one's own.
-    own = [entry for entry in found if not _in_reference(entry[0].relative_to(root))]
-    found = own or found
-    if not found:
+    own = [folder for folder in folders if not _in_reference(folder.relative_to(root))]
+    if not folders:
         raise ResultsError(
             f"{root}: no rocompare results here; they are written by `rocompare run SUITE`"
         )
+    above = root.resolve().parts
+    found = []
+    for folder in own or folders:
+        # A stray file that lies higher than any cell is refused when its content is read.
+        names = ("", "", "", "", *above, *folder.relative_to(root).parts)[-4:]
+        found.append((folder, (names[0], names[1], names[2], names[3])))
     return found
+
+
+def _folders_with(root: Path, name: str) -> list[Path]:
+    return sorted(Path(folder) for folder, _, files in os.walk(root) if name in files)
+
+
+def _read_cell(folder: Path) -> tuple[Config, list[tuple[Any, ...]]]:
+    """A cell's configuration, and of each finished seed the columns from ``seed`` on."""
+    stamps = _stamps(folder)
+    summary = _read_summary(folder, stamps)
+    return summary or (_read_config(folder / "config.yaml"), _read_rows(folder, stamps))
+
+
+def _read_config(path: Path) -> Config:
+    try:
+        configuration = yaml.load(path.read_bytes(), Loader=_YAML_LOADER)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ResultsError(f"{path}: not readable: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read: {error.strerror}") from None
+    for place, kind in _CONFIG_KINDS.items():
+        value = configuration
+        for name in place.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
+            raise ResultsError(
+                f"{path}: not the configuration of a rocompare cell: '{place}' is missing or of a "
+                "wrong type; delete the folder and rerun the suite"
+            )
+    return dict(configuration)
+
+
+_CONFIG_KINDS = {
+    "algorithm.name": str,
+    "algorithm.use": str,
+    "algorithm.params": dict,
+    "scenario.name": str,
+    "scenario.env": str,
+    "scenario.params": dict,
+    "budget.env_steps": int,
+    "evaluation.episodes": int,
+}
+
+
+def _stamps(folder: Path) -> dict[str, list[int]]:
+    """Size and time of a cell's configuration and records, by name."""
+    with os.scandir(folder) as entries:
+        found = [e for e in entries if e.name == "config.yaml" or _SEED_FILE.fullmatch(e.name)]
+        return {e.name: [e.stat().st_size, e.stat().st_mtime_ns] for e in found}
+
+
+def _read_rows(folder: Path, names: Iterable[str]) -> list[tuple[Any, ...]]:
+    """The columns from ``seed`` on of each record among ``names``, by seed."""
+    records = [_read_seed(folder / name) for name in names if _SEED_FILE.fullmatch(name)]
+    return [
+        (
+            r.seed, _mean(r.returns), _mean(r.returns_noiseless), r.basin, r.basin_noiseless,
+            r.diverged, r.env_steps, r.updates, r.parameters, r.seconds,
+        )
+        for r in sorted(records, key=lambda r: r.seed)
+    ]  # fmt: skip
+
+
+def _write_summary(folder: Path, configuration: Config) -> None:
+    """Reading a cell's records costs a file a seed; its summary is one, and smaller."""
+    stamps = _stamps(folder)
+    rows = _read_rows(folder, stamps)
+    content = {"columns": COLUMNS[4:], "stamps": stamps, "config": configuration, "rows": rows}
+    text = json.dumps(content)
+    write_atomic(folder / SUMMARY, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}\n")
+
+
+def _read_summary(
+    folder: Path, stamps: dict[str, list[int]]
+) -> tuple[Config, list[tuple[Any, ...]]] | None:
+    """A cell's summary if it is whole and no file that it was made from changed since."""
+    try:
+        digest, _, text = (folder / SUMMARY).read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    if hashlib.sha256(text.rstrip(b"\n")).hexdigest().encode() != digest:
+        return None
+    content = json.loads(text)
+    if content["columns"] != list(COLUMNS[4:]) or content["stamps"] != stamps:
+        return None
+    return content["config"], list(map(tuple, content["rows"]))
 
 
 def _in_reference(folder: Path) -> bool:

@@ -129,7 +129,10 @@ def tune(
     _import_optuna()
     refuse_overlap(suite, seeds)
     spaces = {a.name: space_of(a) for a in suite.algorithms}
-    scales = {s.name: declared_returns(s.model_dump()) for s in suite.scenarios}
+    scales = {
+        s.name: declared_returns({"name": s.name, "declared": s.declared()})
+        for s in suite.scenarios
+    }
     tuning = Tuning(suite, seeds, search_seed, trials, {a.name: [] for a in suite.algorithms})
     for numbers in rounds(trials):
         proposed = [
@@ -140,7 +143,9 @@ def tune(
         suite_of_round, wrong = _suite_of(tuning, proposed)
         statuses: list[runner.CellStatus] = []
         if suite_of_round.algorithms:
-            outcome = runner.run_suite(suite_of_round, root, jobs=jobs, device=device, watch=watch)
+            outcome = runner.run_suite(
+                suite_of_round, root, runner.Engine("local", jobs, device), watch=watch
+            )
             if outcome.interrupted:
                 tuning.interrupted = True
                 return tuning
@@ -172,7 +177,7 @@ def refuse_overlap(suite: Suite, seeds: tuple[int, ...]) -> None:
 
 def space_of(algorithm: AlgorithmConfig) -> Space:
     """The hyperparameters that have a :class:`rocompare.api.Search` and that the suite leaves."""
-    model = registry.load("algorithm", algorithm.use).Config
+    model = algorithm.load().Config
     space = {}
     for name, info in model.model_fields.items():
         found = [item for item in info.metadata if isinstance(item, Search)]
@@ -267,7 +272,7 @@ def _suite_of(tuning: Tuning, proposed: list[Trial]) -> tuple[Suite, dict[str, s
     entries, refused = [], {}
     for trial in proposed:
         algorithm = base[trial.algorithm]
-        model = registry.load("algorithm", algorithm.use).Config
+        model = algorithm.load().Config
         name = _name(trial)
         try:
             checked = model.model_validate({**algorithm.params, **trial.values})
@@ -275,7 +280,7 @@ def _suite_of(tuning: Tuning, proposed: list[Trial]) -> tuple[Suite, dict[str, s
             refused[name] = "; ".join(detail["msg"] for detail in error.errors())
         else:
             params = checked.model_dump(mode="json")
-            entries.append(AlgorithmConfig(name=name, use=algorithm.use, params=params))
+            entries.append(algorithm.model_copy(update={"name": name, "params": params}))
     update = {"algorithms": tuple(entries), "seeds": tuning.seeds}
     return tuning.suite.model_copy(update=update), refused
 
@@ -419,8 +424,15 @@ def save_suite(tuning: Tuning, source: Path, out: Path) -> None:
     results.write_atomic(out, suite_text(tuning, source.name))
 
 
-def refuse_other(path: Path) -> None:
-    """Raise if ``path`` is a file that this command did not write: it would be overwritten."""
+def refuse_other(suite: Suite, source: Path, path: Path) -> None:
+    """Raise if the tuned suite of ``source`` cannot go to ``path``.
+
+    It would overwrite what this command did not write, or would stand in another folder than the
+    code that it names.
+    """
+    files = [entry.local for entry in suite.algorithms] + [entry.local for entry in suite.scenarios]
+    if any(files) and path.parent.resolve() != source.parent.resolve():
+        raise TuneError([f"--out: {source} names files beside it, so {path} must be there too"])
     if path.exists() and not path.read_bytes().startswith(_HEAD.encode()):
         raise TuneError(
             [f"{path} stands there already, and is not of `rocompare tune`; give another --out"]

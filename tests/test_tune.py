@@ -2,6 +2,7 @@
 
 import math
 import re
+import signal
 import sys
 from typing import Annotated
 
@@ -136,7 +137,7 @@ def test_a_search_continues_where_it_stopped(tmp_path):
 
     def ctrl_c(statuses):
         if next(calls) == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     assert search(parts, 17, watch=ctrl_c).interrupted
     stamps = {p: p.stat().st_mtime_ns for p in parts.rglob("seed_*.json")}
