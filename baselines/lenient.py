@@ -91,21 +91,15 @@ class LenientMADRL:
         seeds: Sequence[int],
         device: torch.device,
     ) -> None:
-        self.spec, self.config = spec, config
+        self.spec, self.config, c = spec, config, config
         n_seeds, n, a, o = len(seeds), spec.n_agents, spec.action_dim, spec.obs_dim
         init = Streams(seeds, "init", device)
         self.explore = Streams(seeds, "explore", device)
         self.forgive = Streams(seeds, "update", device)
-        h = config.hidden
-        self.actor = MLP((n_seeds, n), (o, h, h, a), config.actor_activation, init)
-        self.critic = MLP(
-            (n_seeds, n),
-            (o + a, h, h, 1),
-            config.critic_activation,
-            init,
-            input_scale=config.critic_input_scale,
-            output_scale=config.critic_output_scale,
-        )
+        h = c.hidden
+        self.actor = MLP((n_seeds, n), (o, h, h, a), c.actor_activation, init)
+        scales = {"input_scale": c.critic_input_scale, "output_scale": c.critic_output_scale}
+        self.critic = MLP((n_seeds, n), (o + a, h, h, 1), c.critic_activation, init, **scales)
         self.target_actor, self.target_critic = self.actor.clone(), self.critic.clone()
         self.actor_adam = Adam(self.actor, config.actor_lr, config.clip)
         self.critic_adam = Adam(self.critic, config.critic_lr, config.clip)
@@ -182,6 +176,16 @@ class LenientMADRL:
         z = self.actor(obs)
         q = self._q(self.critic, obs, torch.tanh(z), frozen=True)
         return seed_mean(self.config.saturation * z.square().sum(-1) - q, keep=2)
+
+    def beliefs(self, batch: api.Batch, own: Tensor, streams: Streams) -> Tensor:
+        """Replayed actions, each as often as leniency lets it teach (of one-step games)."""
+        q = self._q(self.critic, batch.obs.transpose(1, 2), batch.action.transpose(1, 2))
+        forgiven = torch.exp(-self.config.leniency * batch.extras["temperature"].transpose(1, 2))
+        chance = torch.where(batch.reward.unsqueeze(1) < q, forgiven, 1.0).cumsum(-1)  # [S, N, K]
+        row = torch.searchsorted(chance, streams.uniform(*q.shape[1:]) * chance[..., -1:])
+        row = row.clamp_(max=q.shape[2] - 1)[..., None, None]
+        joint = batch.action.unsqueeze(1).expand(-1, q.shape[1], -1, -1, -1)
+        return joint.gather(2, row.expand_as(joint)).unsqueeze(2)
 
     def state_dict(self) -> dict[str, Any]:
         own = {"noise_scale": self.noise_scale, "temperature": self.temperature}

@@ -134,6 +134,13 @@ class MADDPG:
         q = self._q(self.critic, batch.obs, joint, frozen=True)
         return self.config.saturation * seed_mean(z.square().sum(-1), keep=2) - seed_mean(q, keep=2)
 
+    def beliefs(self, batch: api.Batch, own: Tensor, streams: Streams) -> Tensor:
+        """The others' actions in the actors' gradient: replayed, or from their actors."""
+        joint = batch.action
+        if self.config.others == "policy":
+            joint = self.act(batch.obs, "execute").expand_as(joint)
+        return joint[:, None, None].expand(-1, self.spec.n_agents, -1, -1, -1, -1)
+
     def state_dict(self) -> dict[str, Any]:
         return state_of(self) | {"noise_scale": self.noise_scale}
 

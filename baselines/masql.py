@@ -39,7 +39,7 @@ from torch import Tensor
 
 from rocompare import api
 from rocompare.kernels import stein_direction
-from rocompare.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_of
+from rocompare.nn import MLP, Activation, Adam, beside, load_state_of, seed_mean, state_of
 from rocompare.rng import Streams
 from rocompare.schedule import cosine, geometric
 from rocompare.soft import soft_value, squashed_mixture
@@ -135,11 +135,8 @@ class MASQL:
 
     def _q(self, critic: MLP, obs: Tensor, joint: Tensor, frozen: bool = False) -> Tensor:
         """``obs [S, B, N, O]``, ``joint [S, N or 1, B, ..., N*A]`` -> ``[S, N, B, ...]``."""
-        state = obs.flatten(2).unsqueeze(1)  # [S, 1, B, N*O]
-        state = state.view(*state.shape[:3], *[1] * (joint.dim() - 4), -1)
-        shape = obs.shape[0], self.spec.n_agents, *joint.shape[2:-1], -1
-        x = torch.cat([state.expand(shape), joint.expand(shape)], -1)
-        return critic(x, frozen=frozen).squeeze(-1)
+        joint = joint.expand(-1, self.spec.n_agents, *joint.shape[2:])
+        return critic(beside(obs, joint), frozen=frozen).squeeze(-1)
 
     def _td_loss(self, batch: api.Batch, alpha: float) -> Tensor:
         """Soft Bellman error of each agent: ``[S, N]``."""
@@ -168,6 +165,13 @@ class MASQL:
         point = point.detach()
         direction = stein_direction(point, point, score / alpha, bandwidth=self.config.bandwidth)
         return -seed_mean((u * direction).sum(-1), keep=2)
+
+    def beliefs(self, batch: api.Batch, own: Tensor, streams: Streams) -> Tensor:
+        """Draws of each agent's own sampler of the joint action."""
+        k, n, _ = batch.action.shape[1:]
+        noise = streams.normal(n, k, self.joint_dim)
+        joint = self._sample(batch.obs.expand(-1, k, -1, -1), noise)
+        return joint.unflatten(-1, (n, -1)).unsqueeze(2)  # [S, N, 1, K, N, A]
 
     def state_dict(self) -> dict[str, Any]:
         return state_of(self)

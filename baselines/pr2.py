@@ -19,10 +19,8 @@ Deviations:
   which ``policy: stochastic`` samples by SVGD with the gradient above as score. The paper's
   practical form, ``policy: deterministic`` with Gaussian exploration, stays on one of the
   marginal's hills, even with exact Q and rho.
-- The target's soft marginal is importance-sampled: half of the others' actions are uniform, half
-  around rho_i's, and the weights are those of the mixture.
-- Every particle is both fixed and updated; alpha falls geometrically; learning rates decay along a
-  cosine; critics' inputs and outputs are scaled.
+- The target's soft marginal is importance-sampled from a mixture, half uniform, half near rho_i.
+- Every particle is both fixed and updated; alpha falls geometrically, learning rates as a cosine.
 - Policies and rho_i see the agent's own observation, critics all of them.
 - ``level`` k > 1: rho_i simulates the others' answer to the level-j action, and the same policy,
   given it, best responds with level j+1: exp(Q_i(s, ., a_-i)/alpha), at the optimum a Gibbs step.
@@ -40,8 +38,9 @@ from torch import Tensor
 
 from rocompare import api
 from rocompare.kernels import stein_direction
-from rocompare.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_of
+from rocompare.nn import MLP, Activation, Adam, beside, load_state_of, seed_mean, state_of
 from rocompare.rng import Streams
+from rocompare.ro import joint_of
 from rocompare.schedule import cosine, geometric
 from rocompare.soft import soft_value, squashed_mixture
 
@@ -87,9 +86,8 @@ class PR2:
     ) -> None:
         self.spec, self.config, c = spec, config, config
         n, a, o, h = spec.n_agents, spec.action_dim, spec.obs_dim, config.hidden
-        init, self.noise, self.explore, self.execute = (
-            Streams(seeds, name, device) for name in ("init", "update", "explore", "execute")
-        )
+        names = "init", "update", "explore", "execute"
+        init, self.noise, self.explore, self.execute = (Streams(seeds, x, device) for x in names)
         groups, self.rest, self.stochastic = (len(seeds), n), (n - 1) * a, c.policy == "stochastic"
         self.policy = MLP(groups, (o + n * a, h, h, a), c.policy_activation, init)
         self.rho = MLP(groups, (o + n * a, h, h, self.rest), c.policy_activation, init)
@@ -143,10 +141,7 @@ class PR2:
 
     def _q(self, critic: MLP, obs: Tensor, joint: Tensor, frozen: bool = False) -> Tensor:
         """``obs [S, B, N, O]``, ``joint [S, N, B, ..., N*A]``, own first -> ``[S, N, B, ...]``."""
-        state = obs.flatten(2).unsqueeze(1)  # [S, 1, B, N*O]
-        state = state.view(*state.shape[:3], *[1] * (joint.dim() - 4), -1)
-        x = torch.cat([state.expand(*joint.shape[:-1], -1), joint], -1)
-        return critic(x, frozen=frozen).squeeze(-1)
+        return critic(beside(obs, joint), frozen=frozen).squeeze(-1)
 
     def _td_loss(self, batch: api.Batch, alpha: float) -> Tensor:
         """Soft Bellman error of each agent: ``[S, N]``."""
@@ -184,14 +179,19 @@ class PR2:
             q = self._q(self.critic, obs, point, frozen=True)
             (score,) = torch.autograd.grad(q.sum() / alpha, point)
             uphill = score[..., k, :a] if level else score[..., :k, :a].mean(4)  # [S, N, B, M, A]
+            at, to = point[..., 0, :a], point[..., :k, a:]
             if self.stochastic:
-                at = point[..., 0, :a]
                 uphill = stein_direction(at, at, uphill, bandwidth=bandwidth)
-            at = point[..., :k, a:]
-            direction = stein_direction(at, at, score[..., :k, a:], bandwidth=bandwidth)
+            direction = stein_direction(to, to, score[..., :k, a:], bandwidth=bandwidth)
             policy_loss = policy_loss - seed_mean((own.squeeze(4) * uphill).sum(-1), keep=2)
             rho_loss = rho_loss - seed_mean((others * direction).sum(-1), keep=2)
         return policy_loss, rho_loss
+
+    def beliefs(self, batch: api.Batch, own: Tensor, streams: Streams) -> Tensor:
+        """rho_i's answers to each own action."""
+        k, m = batch.action.shape[1], own.shape[2]
+        others = self._answer(batch.obs.expand(-1, m, -1, -1), own, streams.normal, k)
+        return joint_of(others, self.order[:, 1:], k)
 
     def state_dict(self) -> dict[str, Any]:
         return state_of(self)

@@ -14,10 +14,12 @@ algorithm, where every agent has a network of its own, the agent axis stands bes
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
+
+from rocompare.rng import Streams
 
 Mode = Literal["explore", "execute", "noiseless"]
 """How an action is chosen: while training, as the algorithm executes its policy, and as the
@@ -119,7 +121,8 @@ class Env(Protocol):
     """Many copies of one environment, as a tensor program on ``[S, E]``.
 
     ``Config`` is a pydantic model of the environment's parameters and ``version`` an int that
-    changes whenever results are no longer comparable.
+    changes whenever results are no longer comparable. A game of one step may have a method
+    ``reward(action [..., N, A]) -> [...]`` besides; then ``rocompare.ro`` measures in it.
     """
 
     spec: EnvSpec
@@ -137,6 +140,26 @@ class Env(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class Believer(Protocol):
+    """An algorithm that can say what its agents believe of each other: optional, and only asked
+    for in games of one step, to measure perceived relative over-generalization."""
+
+    def beliefs(self, batch: Batch, own: Tensor, streams: Streams) -> Tensor:
+        """K joint actions as each agent believes them if it plays ``own``; asked without gradients.
+
+        Args:
+            batch: K replayed transitions per seed, ``action [S, K, N, A]``.
+            own: ``[S, N, M, A]`` own actions.
+            streams: whose numbers to use, so that training does not notice.
+
+        Returns:
+            ``[S, N, M, K, N, A]``, or with 1 for M where beliefs do not depend on the own
+            action. Agent i's own entry in its draws is ignored.
+        """
+        ...
 
 
 class Algorithm(Protocol):

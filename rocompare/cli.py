@@ -30,6 +30,11 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class EngineName(StrEnum):
+    local = "local"
+    ray = "ray"
+
+
 class TableFormat(StrEnum):
     rich = "rich"
     markdown = "markdown"
@@ -45,6 +50,8 @@ class Statistic(StrEnum):
     iqm = "iqm"
     success = "success"
     gap = "gap"
+    executed_ro = "executed-ro"
+    perceived_ro = "perceived-ro"
 
 
 class CheckFormat(StrEnum):
@@ -90,6 +97,26 @@ def run(
         typer.Option(help="Cells that train at a time; default: one per core.", metavar="N", min=1),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where tensors live.")] = Device.cpu,
+    engine: Annotated[
+        EngineName, typer.Option(help="Where cells train: processes here, or a Ray cluster.")
+    ] = EngineName.local,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster to join, e.g. auto; default: start one here.", metavar="ADDRESS"
+        ),
+    ] = None,
+    gpus_per_cell: Annotated[
+        float | None,
+        typer.Option(
+            help="Ray: GPUs a cell asks for, e.g. 0.25; default: 1 with --device cuda.",
+            metavar="N",
+            min=0,
+        ),
+    ] = None,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop the run once a cell has failed.")
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what would be trained, and train nothing.")
     ] = False,
@@ -103,11 +130,19 @@ def run(
     if plan:
         _print_plan(chosen, results, jobs)
         return
-    _refuse_missing(device)
+    if engine is EngineName.local:
+        for name, value in (("--address", address), ("--gpus-per-cell", gpus_per_cell)):
+            if value is not None:
+                _fail(f"{name} is for --engine ray")
+        _refuse_missing(device)
     console = _console()
     with Display(console) as display:
         outcome = runner.run_suite(
-            chosen, results, jobs=jobs, device=device.value, watch=display.show
+            chosen,
+            results,
+            runner.Engine(engine.value, jobs, device.value, address, gpus_per_cell),
+            fail_fast=fail_fast,
+            watch=display.show,
         )
     trained = sum(len(status.missing) for status in outcome.cells if status.state == "done")
     line = f"{trained} seeds trained in {outcome.seconds:.1f} s; results in {results / chosen.name}"
@@ -117,11 +152,38 @@ def run(
         folder = results / status.cell.path
         _say(f"failed: {status.cell.label}: {status.error}\n  see {folder / 'failure.json'}")
     if outcome.interrupted:
-        _say(f"interrupted; {line}\ncontinue with the same command")
+        _print_cells(outcome.cells)
+        _say(f"interrupted; {line}\ncontinue with: {runner.command_line()}")
+        if outcome.at_once:
+            _end_at_once(130)
         raise typer.Exit(130)
     console.print(line, markup=False, highlight=False, soft_wrap=True)
     if outcome.failed:
+        if fail_fast:
+            _say(f"stopped at the first failure; continue with: {runner.command_line()}")
         raise typer.Exit(1)
+
+
+def _end_at_once(code: int) -> NoReturn:
+    """Without waiting for a thread that still trains."""
+    import os
+    import sys
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _print_cells(statuses: Any) -> None:
+    """A line per cell: what is done of it."""
+    for status in statuses:
+        total = len(status.cell.seeds)
+        missing = 0 if status.state == "done" else len(status.missing)
+        text = f"{status.cell.label}: {total - missing}/{total} seeds done"
+        if status.state in ("stopped", "failed"):
+            text += f", {status.state}"
+            text += f" at {status.progress.fraction:.0%}" if status.progress else ""
+        typer.echo(f"{text}  {status.cell.key}")
 
 
 def _print_plan(suite: Any, results: Path, jobs: int | None) -> None:
@@ -131,10 +193,7 @@ def _print_plan(suite: Any, results: Path, jobs: int | None) -> None:
     statuses = runner.plan(suite, results)
     jobs = jobs or runner.default_jobs()
     console = _console()
-    for status in statuses:
-        done = len(status.cell.seeds) - len(status.missing)
-        text = f"{status.cell.label}: {done}/{len(status.cell.seeds)} seeds done  {status.cell.key}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    _print_cells(statuses)
     missing = sum(len(status.missing) for status in statuses)
     text = f"{len(statuses)} cells, {missing} seeds to train"
     if missing:
@@ -337,6 +396,17 @@ def bench(
 
 
 @app.command()
+def diagnose(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder.")],
+) -> None:
+    """Tell when each algorithm over-generalizes: executed and perceived RO over training."""
+    from rocompare import diagnose as diagnose_module
+
+    _import_from_here()
+    typer.echo(diagnose_module.render(results), nl=False)
+
+
+@app.command()
 def compare(
     results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder.")],
     a: Annotated[str, typer.Argument(metavar="A", help="An algorithm's name.")],
@@ -473,9 +543,10 @@ def main() -> None:
         from rocompare.config import SuiteError
 
         problems = error.problems if isinstance(error, SuiteError) else [str(error)]
-        # Imported late: reading results needs pandas.
+        # Imported late: reading results needs pandas, and training torch.
         results_error = getattr(sys.modules.get("rocompare.results"), "ResultsError", SuiteError)
-        if not isinstance(error, SuiteError | OSError | results_error):
+        engine_error = getattr(sys.modules.get("rocompare.executor"), "EngineError", SuiteError)
+        if not isinstance(error, SuiteError | OSError | results_error | engine_error):
             raise
         for problem in problems:
             _say(f"error: {problem}")

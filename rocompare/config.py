@@ -7,6 +7,7 @@ when their hyperparameters are checked.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import re
@@ -245,7 +246,7 @@ class Cell:
         parts["evaluation"] = self.evaluation.model_dump(mode="json")
         return parts
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Hash of :meth:`resolved` without names: a renamed cell is the same training."""
         data = self.resolved()

@@ -6,6 +6,7 @@ leading ``[S, E]`` between the two, and through the replay buffer.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import time
@@ -17,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rocompare.api import Algorithm, Env, EnvSpec, Mode
+from rocompare import ro
+from rocompare.api import Algorithm, Believer, Env, EnvSpec, Mode
 from rocompare.config import Cell
 from rocompare.nn import MLP
 from rocompare.replay import Replay
@@ -95,6 +97,11 @@ class _Training:
         self.seconds = 0.0
         self.diverged = torch.zeros(len(cell.seeds), dtype=torch.bool, device=device)
         self.curve: list[tuple[int, int, float, float, float, float]] = []
+        self.diagnosis: list[tuple[int, int, float, float]] = []
+        self.measurable = not ro.executed_unavailable(self.spec, self.env)
+        self.grid: ro.Grid | None = None
+        if not ro.perceived_unavailable(self.spec, self.env, self.algorithm):
+            self.grid = ro.grid_of(self.spec, self.env, device)
         self.obs = self.env.reset()
 
     def make_env(self, n_envs: int, stream: str) -> Env:
@@ -159,7 +166,27 @@ class _Training:
         env_steps = self.step * self.cell.budget.envs
         for seed, *values in zip(self.cell.seeds, *columns, strict=True):
             self.curve.append((seed, env_steps, *values))
+        if execute.actions is not None and self.measurable:
+            measured = (x.tolist() for x in self.measure_ro(execute.actions))
+            for seed, executed, perceived in zip(self.cell.seeds, *measured, strict=True):
+                self.diagnosis.append((seed, env_steps, executed, perceived))
         return execute, noiseless
+
+    @torch.no_grad()
+    def measure_ro(self, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Executed RO of ``actions [S, episodes, N]`` and perceived RO, ``[S]`` each.
+
+        The numbers are drawn from streams of this evaluation alone: training does not notice.
+        """
+        env: Any = self.env
+        executed = ro.executed_ro(env.reward, actions[:, : ro.EXECUTED].unsqueeze(-1))
+        if self.grid is None or not isinstance(self.algorithm, Believer):
+            return executed, torch.full_like(executed, math.nan)
+        streams = Streams(self.cell.seeds, f"beliefs/{self.step}", self.device)
+        batch = self.replay.sample(ro.DRAWS, streams)
+        own = self.grid.actions.unsqueeze(-1)  # [G, 1]
+        own = own.expand(len(self.cell.seeds), self.spec.n_agents, -1, -1)
+        return executed, self.grid.perceived_ro(self.algorithm.beliefs(batch, own, streams))
 
     def result(self, execute: Evaluation, noiseless: Evaluation) -> CellResult:
         n_seeds = len(self.cell.seeds)
@@ -187,7 +214,7 @@ class _Training:
                     ],
                 )
             )
-        return CellResult(records, self.curve)
+        return CellResult(records, self.curve, self.diagnosis)
 
     def majority(self, basin: Tensor) -> str:
         counts = torch.bincount(basin, minlength=len(self.spec.basins))
@@ -205,6 +232,7 @@ class _Training:
             "seconds": self.seconds,
             "diverged": self.diverged,
             "curve": self.curve,
+            "diagnosis": self.diagnosis,
             "obs": self.obs,
         }
 
@@ -214,16 +242,23 @@ class _Training:
         for name in ("step", "updates", "seconds", "diverged", "obs"):
             setattr(self, name, state[name])
         self.curve = [tuple(row) for row in state["curve"]]
+        self.diagnosis = [tuple(row) for row in state["diagnosis"]]
 
     def save_checkpoint(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        # By way of memory: what torch says of a full disk does not tell that it is full.
+        content = io.BytesIO()
+        torch.save(self.state_dict(), content)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
-                torch.save(self.state_dict(), file)
+                file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
+        except OSError as error:
+            message = f"cannot write the checkpoint: {error.strerror}"
+            raise OSError(error.errno, message, str(path)) from None
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -87,28 +87,22 @@ class SVNR:
     def __init__(
         self, spec: api.EnvSpec, config: SVNR.Config, seeds: Sequence[int], device: torch.device
     ) -> None:
-        self.spec, self.config = spec, config
+        self.spec, self.config, c = spec, config, config
         n_seeds, n, a, o = len(seeds), spec.n_agents, spec.action_dim, spec.obs_dim
-        h, init = config.hidden, Streams(seeds, "init", device)
+        h, init = c.hidden, Streams(seeds, "init", device)
         self.noise = Streams(seeds, "update", device)
         self.explore = Streams(seeds, "explore", device)
         self.execute = Streams(seeds, "execute", device)
-        self.policy = MLP((n_seeds, n), (o + n * a, h, h, a), config.policy_activation, init)
-        self.critic = MLP(
-            (n_seeds,),
-            (n * (o + a), h, h, 1),
-            config.critic_activation,
-            init,
-            input_scale=config.critic_input_scale,
-            output_scale=config.critic_output_scale,
-        )
+        self.policy = MLP((n_seeds, n), (o + n * a, h, h, a), c.policy_activation, init)
+        scales = {"input_scale": c.critic_input_scale, "output_scale": c.critic_output_scale}
+        self.critic = MLP((n_seeds,), (n * (o + a), h, h, 1), c.critic_activation, init, **scales)
         self.target = self.critic.clone()
-        self.policy_adam = Adam(self.policy, config.policy_lr)
-        self.critic_adam = Adam(self.critic, config.critic_lr)
+        self.policy_adam = Adam(self.policy, c.policy_lr)
+        self.critic_adam = Adam(self.critic, c.critic_lr)
         own, nested = torch.eye(n, device=device), torch.ones(n, n, device=device).tril()
-        heard = (nested if config.hears == "nested" else own) - own
+        heard = (nested if c.hears == "nested" else own) - own
         self.own, self.heard = own[:, None, :, None], heard[:, None, :, None]  # [N, 1, N, 1]
-        self.mask = {"nested": nested, "full": torch.ones_like(own), "own": own}[config.kernel]
+        self.mask = {"nested": nested, "full": torch.ones_like(own), "own": own}[c.kernel]
 
     def act(self, obs: Tensor, mode: api.Mode) -> Tensor:
         shape = obs.shape[1], self.spec.n_agents, self.spec.action_dim
@@ -183,15 +177,18 @@ class SVNR:
         updated = u.transpose(2, 3)  # [S, B, N, K, A]
         if self.config.split_particles:
             half = u.shape[2] // 2
-            fixed, score, updated = (
-                fixed[..., half:, :],
-                score[..., half:, :],
-                updated[..., :half, :],
-            )
+            fixed, score = fixed[..., half:, :], score[..., half:, :]
+            updated = updated[..., :half, :]
         direction = stein_direction(
             fixed, updated.detach(), score, self.mask, self.config.bandwidth
         )
         return -(updated * direction).sum(-1).mean((1, 3))
+
+    def beliefs(self, batch: api.Batch, own: Tensor, streams: Streams) -> Tensor:
+        """Draws of the negotiated joint policy: every agent perceives the same one."""
+        k, n, a = batch.action.shape[1:]
+        joint = self._negotiate(batch.obs.expand(-1, k, -1, -1), streams.normal(k, n, a))
+        return joint[:, None, None].expand(-1, n, -1, -1, -1, -1)
 
     def state_dict(self) -> dict[str, Any]:
         return state_of(self)

@@ -143,7 +143,9 @@ def tune(
         suite_of_round, wrong = _suite_of(tuning, proposed)
         statuses: list[runner.CellStatus] = []
         if suite_of_round.algorithms:
-            outcome = runner.run_suite(suite_of_round, root, jobs=jobs, device=device, watch=watch)
+            outcome = runner.run_suite(
+                suite_of_round, root, runner.Engine("local", jobs, device), watch=watch
+            )
             if outcome.interrupted:
                 tuning.interrupted = True
                 return tuning

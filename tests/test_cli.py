@@ -248,7 +248,9 @@ def test_the_benchs_plain_code_is_maddpg():
     plain = bench.PlainMADDPG(of, 16)
     cls = registry.load("algorithm", "maddpg")
     scales = {"critic_input_scale": 1.0, "critic_output_scale": 1.0, "saturation": 0.0}
-    config = cls.Config(hidden=bench.HIDDEN, critic_activation="relu", **scales)
+    config = cls.Config(
+        hidden=bench.HIDDEN, critic_activation="relu", critic_lr=0.01, **scales
+    )  # fmt: skip
     ours = cls(of, config, (0,), bench.CPU)
     for mlp, nets in (
         (ours.actor, plain.actors), (ours.critic, plain.critics),

@@ -6,7 +6,7 @@ import pytest
 
 from rocompare import compare, plots, registry, results
 from rocompare.config import SuiteError, load_suite
-from rocompare.runner import plan, run_suite
+from rocompare.runner import Engine, plan, run_suite
 from tests.made_up import run
 
 ALGORITHM = """
@@ -135,7 +135,7 @@ def test_an_edited_file_is_trained_again(folder, tmp_path):
         (status,) = plan(load_suite(folder / "mine.yaml", True), tmp_path)
         return len(status.missing)
 
-    run_suite(load_suite(folder / "mine.yaml", True), tmp_path, jobs=1)
+    run_suite(load_suite(folder / "mine.yaml", True), tmp_path, Engine(jobs=1))
     assert missing() == 0
     (folder / "code" / "still.py").write_text(ALGORITHM + "\n# edited\n")
     assert missing() == 2
@@ -160,7 +160,7 @@ def test_a_file_that_changes_under_a_run_is_not_run(folder):
 def test_worker_processes_run_it_and_readers_do_not(folder, tmp_path):
     text = SUITE.replace("scenarios:", '  other: {use: "./code/still.py:Still"}\nscenarios:')
     (folder / "mine.yaml").write_text(text)
-    outcome = run_suite(load_suite(folder / "mine.yaml", True), tmp_path / "r", jobs=2)
+    outcome = run_suite(load_suite(folder / "mine.yaml", True), tmp_path / "r", Engine(jobs=2))
     assert [status.state for status in outcome.cells] == ["done", "done"]
     (config, _) = results.load_configs(tmp_path / "r").values()
     assert config["scenario"]["declared"] == {

@@ -10,7 +10,7 @@ import torch
 from rocompare import doctor, registry, results
 from rocompare.config import SuiteError, parse_suite
 from rocompare.envs.parallel import Parallel
-from rocompare.runner import run_suite
+from rocompare.runner import Engine, run_suite
 from tests.helpers import CPU
 
 pytest.importorskip("pettingzoo")
@@ -182,7 +182,7 @@ scenarios:
 
 def test_a_suite_trains_on_it_and_readers_do_not_make_it(tmp_path, monkeypatch):
     suite = parse_suite(SUITE.format(factory="tests.test_pettingzoo:Countdown"))
-    outcome = run_suite(suite, tmp_path, jobs=1)
+    outcome = run_suite(suite, tmp_path, Engine(jobs=1))
     assert [status.error for status in outcome.cells] == [""]
     (config,) = results.load_configs(tmp_path).values()
     assert config["scenario"]["declared"]["optimal_return"] == 20.0

@@ -100,7 +100,7 @@ def test_a_curve_keeps_its_digits_when_seeds_are_added(tmp_path):
 def test_no_temporary_files_stay(tmp_path):
     results.save(tmp_path, CELLS[0], cell_result([0]), {})
     names = sorted(p.name for p in folder_of(tmp_path).iterdir())
-    assert names == ["config.yaml", "curve.csv", "provenance.json", "seed_0.json"]
+    assert names == ["config.yaml", "curve.csv", "provenance.json", "seed_0.json", "summary.json"]
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
