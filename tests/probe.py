@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -60,6 +61,13 @@ class Walk:
         self.streams.load_state_dict(state["streams"])
 
 
+class OddError(Exception):
+    """What its text says does not make another."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
 class Recorder:
     """Learns nothing; remembers what the engine gave it. ``mean`` moves with each update."""
 
@@ -72,6 +80,8 @@ class Recorder:
         diverge_seed: int = -1
         fail_at: float = 2.0
         kill_at: float = 2.0
+        pause: float = 0.0
+        odd_error: bool = False
 
     def __init__(self, spec, config, seeds, device):
         self.spec, self.config, self.seeds = spec, config, seeds
@@ -95,9 +105,12 @@ class Recorder:
 
     def update(self, batch, progress):
         if progress >= self.config.fail_at:
+            if self.config.odd_error:
+                raise OddError(1, 2)
             raise ValueError("it went wrong on purpose")
         if progress >= self.config.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.config.pause)
         self.batches.append(batch)
         self.mean = self.mean + 0.001 * batch.reward.mean(1)
         bad = torch.tensor([seed == self.config.diverge_seed for seed in self.seeds])

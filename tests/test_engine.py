@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from rocompare import engine, ro
+from rocompare import engine, registry, ro
 from rocompare.config import parse_suite
 from rocompare.engine import Interrupted, _Training, train_cell
 from rocompare.envs.max_of_three import MaxOfThree
@@ -125,17 +125,18 @@ def test_progress_is_reported():
     assert seen[-1].seconds_left == 0
 
 
-@pytest.mark.parametrize("algorithm", ["svnr", "maddpg"])
+@pytest.mark.parametrize("algorithm", [*registry.ALGORITHMS, "pr2, policy: deterministic"])
 def test_a_checkpoint_continues_bit_for_bit(algorithm, tmp_path):
-    suite = """
+    chosen = parse_suite(
+        f"""
 name: probe
 seeds: [2, 5]
-budget: {env_steps: 60}
-evaluation: {episodes: 5, points: 6}
-algorithms: {svnr: {hidden: 8, particles: 4}, maddpg: {hidden: 8}}
-scenarios: {easy: {env: max_of_three}}
+budget: {{env_steps: 60}}
+evaluation: {{episodes: 5, points: 6}}
+algorithms: {{it: {{use: {algorithm}, hidden: 8}}}}
+scenarios: {{easy: {{env: max_of_three}}}}
 """
-    chosen = next(c for c in parse_suite(suite).cells() if c.algorithm.name == algorithm)
+    ).cells()[0]
     whole = train_cell(chosen)
     path = tmp_path / "checkpoint.pt"
     for stop_at in (1, 13, 30, 59):
