@@ -71,12 +71,18 @@ def _why_not(
     if not absent:
         return []
     _, scenario, algorithm, _ = cell
+    # Reading results runs nobody else's code. What is absent of a foreign algorithm alone is absent
+    # because it has no beliefs.
+    if config["scenario"]["env"] not in registry.ENVIRONMENTS.values():
+        return [f"n/a: {scenario}: not measured in an environment that is not rocompare's own"]
     try:
         env_class = registry.load("environment", config["scenario"]["env"])
         params = env_class.Config.model_validate(config["scenario"]["params"])
         env = env_class(params, [0], 1)
         executed = ro.executed_unavailable(env.spec, env)
-        believer = registry.load("algorithm", config["algorithm"]["use"])
+        use = config["algorithm"]["use"]
+        shipped = use in registry.ALGORITHMS.values()
+        believer = registry.load("algorithm", use) if shipped else object
         perceived = ro.perceived_unavailable(env.spec, env, believer)
     except Exception as error:  # a user's classes may fail in any way; say which and how
         reason = f"its classes cannot be built: {' '.join(str(error).split())}"
