@@ -245,7 +245,7 @@ def list_() -> None:
     ):
         typer.echo(f"{title}:")
         for name, place in entries.items():
-            typer.echo(f"  {name:<14} {place}")
+            typer.echo(f"  {name:<16} {place}")
 
 
 @app.command()
