@@ -106,7 +106,9 @@ class Env(Protocol):
     """Many copies of one environment, as a tensor program on ``[S, E]``.
 
     ``Config`` is a pydantic model of the environment's parameters and ``version`` an int that
-    changes whenever results are no longer comparable.
+    changes whenever results are no longer comparable. An environment in which things move in the
+    plane may also have ``positions(obs)``, which maps ``obs [S, E, N, O]`` to where they stand,
+    ``[S, E, P, 2]``: an episode per seed is then kept and drawn.
     """
 
     spec: EnvSpec

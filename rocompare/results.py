@@ -5,6 +5,7 @@ A cell's folder ``<results>/<suite>/<scenario>/<algorithm>/<key>/`` holds
 - ``config.yaml``: the resolved configuration, whose hash is the key,
 - ``seed_<n>.json``: a record per finished seed,
 - ``curve.csv``: every evaluation of every finished seed,
+- ``episodes.json``: positions in one evaluation episode of each seed, where there are any,
 - ``provenance.json``: what produced the newest records,
 - ``failure.json``: why the last attempt failed, if it did,
 - ``checkpoint.pt``: the state of an unfinished run,
@@ -30,6 +31,7 @@ from rocompare.config import Cell
 FORMAT = 1
 CHECKPOINT = "checkpoint.pt"
 PENDING = "pending.json"
+EPISODES = "episodes.json"
 COLUMNS = (
     "suite", "scenario", "algorithm", "key", "seed", "return", "return_noiseless", "basin",
     "basin_noiseless", "diverged", "env_steps", "updates", "parameters", "seconds",
@@ -75,6 +77,8 @@ class CellResult:
     seeds: list[SeedResult]
     curve: list[tuple[int, int, float, float, float, float]]
     """Rows as in ``CURVE_COLUMNS``."""
+    episodes: dict[int, list[Any]] = field(default_factory=dict)
+    """By seed, positions ``[T+1][P][2]`` in one evaluation episode; mostly none."""
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -119,6 +123,7 @@ def save(root: Path, cell: Cell, result: CellResult, provenance: dict[str, Any])
         "config": cell.resolved(),
         "provenance": provenance,
         "curve": result.curve,
+        "episodes": result.episodes,
         "seeds": [asdict(seed) for seed in result.seeds],
     }
     write_atomic(folder / PENDING, json.dumps(record))
@@ -136,6 +141,7 @@ def finish_save(folder: Path) -> None:
         config = yaml.safe_dump(dict(record["config"]), sort_keys=False, allow_unicode=True)
         provenance = json.dumps(dict(record["provenance"]), indent=1) + "\n"
         curve = pd.DataFrame(record["curve"], columns=list(CURVE_COLUMNS))
+        episodes = dict(record.get("episodes", {}))
     except (KeyError, TypeError, ValueError) as error:
         raise ResultsError(
             f"{path}: not a pending result ({error}); delete it and rerun the suite"
@@ -147,6 +153,11 @@ def finish_save(folder: Path) -> None:
         curve = pd.concat([old[~old["seed"].isin(curve["seed"])], curve])
     curve = curve.sort_values(["seed", "env_steps"], kind="stable")
     write_atomic(folder / "curve.csv", curve.to_csv(index=False, lineterminator="\n"))
+    if episodes:
+        if (folder / EPISODES).exists():
+            episodes = {**_read_json(folder / EPISODES), **episodes}
+        text = json.dumps({**episodes, "format": FORMAT}, sort_keys=True) + "\n"
+        write_atomic(folder / EPISODES, text)
     # Last, for a seed counts as finished once its record is there.
     for seed in seeds:
         text = json.dumps({"format": FORMAT, **asdict(seed)}, allow_nan=False) + "\n"
@@ -255,6 +266,13 @@ def load_actions(folder: Path) -> dict[int, list[list[float]]]:
     files = [file for file in folder.iterdir() if _SEED_FILE.fullmatch(file.name)]
     records = [_read_seed(file) for file in files]
     return {record.seed: record.actions for record in records}
+
+
+def load_episodes(folder: Path) -> dict[int, Any]:
+    """Per seed, the positions ``[T+1][P][2]`` of one evaluation episode, if the cell has any."""
+    path = folder / EPISODES
+    record = _read_json(path) if path.exists() else {}
+    return {int(seed): episode for seed, episode in record.items() if seed.isdecimal()}
 
 
 def _cell_folders(root: Path) -> list[tuple[Path, dict[str, Any]]]:

@@ -51,5 +51,5 @@ def squashed_mixture(centre: Tensor, scale: float, streams: Streams) -> tuple[Te
     square = torch.cdist(z / scale, pre / scale).square()  # [S, B, 2K, K]
     log_normal = -0.5 * square - d * math.log(scale * math.sqrt(2 * math.pi))
     log_around = torch.logsumexp(log_normal, -1) - math.log(k) - log_tanh_jacobian(z)
-    log_uniform = torch.full_like(log_around, -d * math.log(2))
-    return torch.tanh(z), torch.logaddexp(log_around, log_uniform) - math.log(2)
+    log_ratio = log_around + d * math.log(2)  # to the uniform density 2^-d
+    return torch.tanh(z), torch.logaddexp(log_ratio, torch.zeros_like(log_ratio)) - math.log(2)
