@@ -37,7 +37,7 @@ Adaptations to continuous actions, and deviations:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -53,11 +53,11 @@ class LenientMADRL:
     version = 1
 
     class Config(api.Config):
-        max_temperature: float = Field(1.0, gt=0)
+        max_temperature: Annotated[float, api.Search(0.1, 10)] = Field(1.0, gt=0)
         """Temperature of a pair of observation and own action never visited."""
-        decay: float = Field(0.97, gt=0, le=1)
+        decay: Annotated[float, api.Search(0.9, 0.999, log=False)] = Field(0.97, gt=0, le=1)
         """Factor on the temperature of a pair at each visit."""
-        leniency: float = Field(10.0, ge=0)
+        leniency: Annotated[float, api.Search(1, 100)] = Field(10.0, ge=0)
         """Moderation factor k: leniency is ``1 - exp(-k T)``; 0 is an ordinary critic."""
         action_bins: int = Field(20, gt=0)
         """Intervals per coordinate of the own action that have temperatures of their own."""
@@ -65,16 +65,16 @@ class LenientMADRL:
         """Random projections whose signs identify an observation, unless that is constant."""
         table_size: int = Field(65_536, gt=0)
         """Temperatures at most, per seed and agent."""
-        noise_first: float = Field(0.5, gt=0)
+        noise_first: Annotated[float, api.Search(0.1, 1)] = Field(0.5, gt=0)
         """Standard deviation of the exploration noise at the start, in units of the action."""
-        noise_last: float = Field(0.05, gt=0)
+        noise_last: Annotated[float, api.Search(0.01, 0.3)] = Field(0.05, gt=0)
         """The same from ``noise_end`` on."""
         noise_end: float = Field(0.8, gt=0, le=1)
         """Share of the budget at which the noise's geometric decay ends."""
-        saturation: float = Field(0.1, ge=0)
+        saturation: Annotated[float, api.Search(0.01, 1)] = Field(0.1, ge=0)
         """Weight of the actors' squared outputs before tanh in their loss, in units of reward."""
-        actor_lr: float = Field(0.005, gt=0)
-        critic_lr: float = Field(0.01, gt=0)
+        actor_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.005, gt=0)
+        critic_lr: Annotated[float, api.Search(3e-3, 0.1)] = Field(0.01, gt=0)
         clip: float = Field(10.0, gt=0)
         """Largest gradient norm of a seed."""
         hidden: int = Field(64, gt=0)
@@ -82,7 +82,7 @@ class LenientMADRL:
         actor_activation: Activation = "relu"
         critic_activation: Activation = "silu"
         critic_input_scale: float = Field(3.0, gt=0)
-        critic_output_scale: float = Field(10.0, gt=0)
+        critic_output_scale: Annotated[float, api.Search(1, 100)] = Field(10.0, gt=0)
 
     def __init__(
         self,
@@ -91,21 +91,15 @@ class LenientMADRL:
         seeds: Sequence[int],
         device: torch.device,
     ) -> None:
-        self.spec, self.config = spec, config
+        self.spec, self.config, c = spec, config, config
         n_seeds, n, a, o = len(seeds), spec.n_agents, spec.action_dim, spec.obs_dim
         init = Streams(seeds, "init", device)
         self.explore = Streams(seeds, "explore", device)
         self.forgive = Streams(seeds, "update", device)
-        h = config.hidden
-        self.actor = MLP((n_seeds, n), (o, h, h, a), config.actor_activation, init)
-        self.critic = MLP(
-            (n_seeds, n),
-            (o + a, h, h, 1),
-            config.critic_activation,
-            init,
-            input_scale=config.critic_input_scale,
-            output_scale=config.critic_output_scale,
-        )
+        h = c.hidden
+        self.actor = MLP((n_seeds, n), (o, h, h, a), c.actor_activation, init)
+        scales = {"input_scale": c.critic_input_scale, "output_scale": c.critic_output_scale}
+        self.critic = MLP((n_seeds, n), (o + a, h, h, 1), c.critic_activation, init, **scales)
         self.target_actor, self.target_critic = self.actor.clone(), self.critic.clone()
         self.actor_adam = Adam(self.actor, config.actor_lr, config.clip)
         self.critic_adam = Adam(self.critic, config.critic_lr, config.clip)
@@ -182,6 +176,16 @@ class LenientMADRL:
         z = self.actor(obs)
         q = self._q(self.critic, obs, torch.tanh(z), frozen=True)
         return seed_mean(self.config.saturation * z.square().sum(-1) - q, keep=2)
+
+    def beliefs(self, batch: api.Batch, own: Tensor, streams: Streams) -> Tensor:
+        """Replayed actions, each as often as leniency lets it teach (of one-step games)."""
+        q = self._q(self.critic, batch.obs.transpose(1, 2), batch.action.transpose(1, 2))
+        forgiven = torch.exp(-self.config.leniency * batch.extras["temperature"].transpose(1, 2))
+        chance = torch.where(batch.reward.unsqueeze(1) < q, forgiven, 1.0).cumsum(-1)  # [S, N, K]
+        row = torch.searchsorted(chance, streams.uniform(*q.shape[1:]) * chance[..., -1:])
+        row = row.clamp_(max=q.shape[2] - 1)[..., None, None]
+        joint = batch.action.unsqueeze(1).expand(-1, q.shape[1], -1, -1, -1)
+        return joint.gather(2, row.expand_as(joint)).unsqueeze(2)
 
     def state_dict(self) -> dict[str, Any]:
         own = {"noise_scale": self.noise_scale, "temperature": self.temperature}

@@ -18,7 +18,7 @@ scaled, as for every algorithm here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -34,18 +34,20 @@ class MADDPG:
     version = 1
 
     class Config(api.Config):
-        noise_first: float = Field(0.5, gt=0)
+        random_until: Annotated[float, api.Search(0.1, 0.5, log=False)] = Field(0.15, ge=0, le=1)
+        """Fraction of the budget in which actions are uniform over the action box."""
+        noise_first: Annotated[float, api.Search(0.1, 3)] = Field(1.0, gt=0)
         """Standard deviation of the exploration noise at the start, in units of the action."""
-        noise_last: float = Field(0.05, gt=0)
+        noise_last: Annotated[float, api.Search(0.01, 0.3)] = Field(0.05, gt=0)
         """The same from ``noise_end`` on."""
-        noise_end: float = Field(0.8, gt=0, le=1)
+        noise_end: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(0.8, gt=0, le=1)
         """Share of the budget at which the noise's geometric decay ends."""
         others: Literal["batch", "policy"] = "batch"
         """Others' actions in the actor's gradient: replayed (the paper) or from their actors."""
-        saturation: float = Field(0.1, ge=0)
+        saturation: Annotated[float, api.Search(0.01, 1)] = Field(0.1, ge=0)
         """Weight of the actors' squared outputs before tanh in their loss, in units of reward."""
-        actor_lr: float = Field(0.005, gt=0)
-        critic_lr: float = Field(0.01, gt=0)
+        actor_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.005, gt=0)
+        critic_lr: Annotated[float, api.Search(3e-3, 0.1)] = Field(0.02, gt=0)
         clip: float = Field(10.0, gt=0)
         """Largest gradient norm of a seed."""
         hidden: int = Field(64, gt=0)
@@ -53,7 +55,7 @@ class MADDPG:
         actor_activation: Activation = "relu"
         critic_activation: Activation = "silu"
         critic_input_scale: float = Field(3.0, gt=0)
-        critic_output_scale: float = Field(10.0, gt=0)
+        critic_output_scale: Annotated[float, api.Search(1, 100)] = Field(10.0, gt=0)
 
     def __init__(
         self, spec: api.EnvSpec, config: MADDPG.Config, seeds: Sequence[int], device: torch.device
@@ -131,6 +133,13 @@ class MADDPG:
         joint = torch.where(self.own, action.unsqueeze(3), others)  # [S, N, B, N, A]
         q = self._q(self.critic, batch.obs, joint, frozen=True)
         return self.config.saturation * seed_mean(z.square().sum(-1), keep=2) - seed_mean(q, keep=2)
+
+    def beliefs(self, batch: api.Batch, own: Tensor, streams: Streams) -> Tensor:
+        """The others' actions in the actors' gradient: replayed, or from their actors."""
+        joint = batch.action
+        if self.config.others == "policy":
+            joint = self.act(batch.obs, "execute").expand_as(joint)
+        return joint[:, None, None].expand(-1, self.spec.n_agents, -1, -1, -1, -1)
 
     def state_dict(self) -> dict[str, Any]:
         return state_of(self) | {"noise_scale": self.noise_scale}

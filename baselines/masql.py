@@ -31,7 +31,7 @@ The noiseless mode sets xi = 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -39,7 +39,7 @@ from torch import Tensor
 
 from rocompare import api
 from rocompare.kernels import stein_direction
-from rocompare.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_of
+from rocompare.nn import MLP, Activation, Adam, beside, load_state_of, seed_mean, state_of
 from rocompare.rng import Streams
 from rocompare.schedule import cosine, geometric
 from rocompare.soft import soft_value, squashed_mixture
@@ -49,32 +49,32 @@ class MASQL:
     version = 1
 
     class Config(api.Config):
-        alpha_first: float = Field(30.0, gt=0)
+        alpha_first: Annotated[float, api.Search(3, 300)] = Field(30.0, gt=0)
         """Entropy temperature until ``alpha_begin``, in units of reward."""
-        alpha_last: float = Field(0.1, gt=0)
+        alpha_last: Annotated[float, api.Search(0.03, 1)] = Field(0.1, gt=0)
         """Entropy temperature from ``alpha_end`` on."""
         alpha_begin: float = Field(0.1, ge=0, le=1)
         """Share of the budget at which the geometric fall of alpha begins."""
-        alpha_end: float = Field(0.7, ge=0, le=1)
+        alpha_end: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(0.7, ge=0, le=1)
         """Share of the budget at which it ends."""
         particles: int = Field(64, ge=2)
         """Joint actions K per agent and state that move together."""
         states: int = Field(64, gt=0)
         """States of the batch that carry particles; a constant observation is one state."""
-        bandwidth: float = Field(1.0, gt=0)
+        bandwidth: Annotated[float, api.Search(0.3, 3)] = Field(1.0, gt=0)
         """Factor on the kernels' median heuristic."""
         value_samples: int = Field(32, gt=0)
         """Joint actions in the soft value of either kind: uniform, and around the sampler's."""
         proposal_scale: float = Field(0.3, gt=0)
         """Standard deviation of the soft value's Gaussian proposals, before tanh."""
-        sampler_lr: float = Field(0.005, gt=0)
-        critic_lr: float = Field(0.01, gt=0)
+        sampler_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.005, gt=0)
+        critic_lr: Annotated[float, api.Search(3e-3, 0.1)] = Field(0.01, gt=0)
         hidden: int = Field(64, gt=0)
         """Units in each of two hidden layers."""
         sampler_activation: Activation = "tanh"
         critic_activation: Activation = "silu"
         critic_input_scale: float = Field(3.0, gt=0)
-        critic_output_scale: float = Field(10.0, gt=0)
+        critic_output_scale: Annotated[float, api.Search(1, 100)] = Field(10.0, gt=0)
 
     def __init__(
         self, spec: api.EnvSpec, config: MASQL.Config, seeds: Sequence[int], device: torch.device
@@ -135,11 +135,8 @@ class MASQL:
 
     def _q(self, critic: MLP, obs: Tensor, joint: Tensor, frozen: bool = False) -> Tensor:
         """``obs [S, B, N, O]``, ``joint [S, N or 1, B, ..., N*A]`` -> ``[S, N, B, ...]``."""
-        state = obs.flatten(2).unsqueeze(1)  # [S, 1, B, N*O]
-        state = state.view(*state.shape[:3], *[1] * (joint.dim() - 4), -1)
-        shape = obs.shape[0], self.spec.n_agents, *joint.shape[2:-1], -1
-        x = torch.cat([state.expand(shape), joint.expand(shape)], -1)
-        return critic(x, frozen=frozen).squeeze(-1)
+        joint = joint.expand(-1, self.spec.n_agents, *joint.shape[2:])
+        return critic(beside(obs, joint), frozen=frozen).squeeze(-1)
 
     def _td_loss(self, batch: api.Batch, alpha: float) -> Tensor:
         """Soft Bellman error of each agent: ``[S, N]``."""
@@ -168,6 +165,13 @@ class MASQL:
         point = point.detach()
         direction = stein_direction(point, point, score / alpha, bandwidth=self.config.bandwidth)
         return -seed_mean((u * direction).sum(-1), keep=2)
+
+    def beliefs(self, batch: api.Batch, own: Tensor, streams: Streams) -> Tensor:
+        """Draws of each agent's own sampler of the joint action."""
+        k, n, _ = batch.action.shape[1:]
+        noise = streams.normal(n, k, self.joint_dim)
+        joint = self._sample(batch.obs.expand(-1, k, -1, -1), noise)
+        return joint.unflatten(-1, (n, -1)).unsqueeze(2)  # [S, N, 1, K, N, A]
 
     def state_dict(self) -> dict[str, Any]:
         return state_of(self)

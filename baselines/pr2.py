@@ -19,10 +19,8 @@ Deviations:
   which ``policy: stochastic`` samples by SVGD with the gradient above as score. The paper's
   practical form, ``policy: deterministic`` with Gaussian exploration, stays on one of the
   marginal's hills, even with exact Q and rho.
-- The target's soft marginal is importance-sampled: half of the others' actions are uniform, half
-  around rho_i's, and the weights are those of the mixture.
-- Every particle is both fixed and updated; alpha falls geometrically; learning rates decay along a
-  cosine; critics' inputs and outputs are scaled.
+- The target's soft marginal is importance-sampled from a mixture, half uniform, half near rho_i.
+- Every particle is both fixed and updated; alpha falls geometrically, learning rates as a cosine.
 - Policies and rho_i see the agent's own observation, critics all of them.
 - ``level`` k > 1: rho_i simulates the others' answer to the level-j action, and the same policy,
   given it, best responds with level j+1: exp(Q_i(s, ., a_-i)/alpha), at the optimum a Gibbs step.
@@ -32,7 +30,7 @@ Deviations:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -40,8 +38,9 @@ from torch import Tensor
 
 from rocompare import api
 from rocompare.kernels import stein_direction
-from rocompare.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_of
+from rocompare.nn import MLP, Activation, Adam, beside, load_state_of, seed_mean, state_of
 from rocompare.rng import Streams
+from rocompare.ro import joint_of
 from rocompare.schedule import cosine, geometric
 from rocompare.soft import soft_value, squashed_mixture
 
@@ -50,17 +49,17 @@ class PR2:
     version = 1
 
     class Config(api.Config):
-        alpha_first: float = Field(30.0, gt=0)
-        alpha_last: float = Field(0.1, gt=0)
+        alpha_first: Annotated[float, api.Search(3, 300)] = Field(30.0, gt=0)
+        alpha_last: Annotated[float, api.Search(0.03, 1)] = Field(0.1, gt=0)
         """Temperature before and after its geometric fall, in units of reward."""
         alpha_begin: float = Field(0.1, ge=0, le=1)
-        alpha_end: float = Field(0.8, ge=0, le=1)
+        alpha_end: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(0.8, ge=0, le=1)
         """Shares of the budget at which the fall begins and ends."""
         level: int = Field(1, gt=0)
         """Depth k of the reasoning."""
         policy: Literal["stochastic", "deterministic"] = "stochastic"
         """Sampler of exp(Q_i(s, a_i)/alpha), or one action that ascends Q_i(s, a_i)."""
-        noise: float = Field(0.3, ge=0)
+        noise: Annotated[float, api.Search(0.03, 1)] = Field(0.3, ge=0)
         """Standard deviation of a deterministic policy's exploration noise."""
         particles: int = Field(16, ge=2)
         """Own actions M per state that move together; a deterministic policy has one."""
@@ -68,28 +67,27 @@ class PR2:
         """Samples K of the others' actions per own action."""
         states: int = Field(16, gt=0)
         """States of the batch that carry particles; a constant observation is one state."""
-        bandwidth: float = Field(1.0, gt=0)
+        bandwidth: Annotated[float, api.Search(0.3, 3)] = Field(1.0, gt=0)
         """Factor on the kernels' median heuristic."""
         proposal_scale: float = Field(0.3, gt=0)
         """Standard deviation of the soft marginal's Gaussian proposals, before tanh."""
-        policy_lr: float = Field(0.005, gt=0)
+        policy_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.005, gt=0)
         """Learning rate of the policies and of the rho_i."""
-        critic_lr: float = Field(0.01, gt=0)
+        critic_lr: Annotated[float, api.Search(3e-3, 0.1)] = Field(0.01, gt=0)
         hidden: int = Field(64, gt=0)
         """Units in each of two hidden layers."""
         policy_activation: Activation = "tanh"
         critic_activation: Activation = "silu"
         critic_input_scale: float = Field(3.0, gt=0)
-        critic_output_scale: float = Field(10.0, gt=0)
+        critic_output_scale: Annotated[float, api.Search(1, 100)] = Field(10.0, gt=0)
 
     def __init__(
         self, spec: api.EnvSpec, config: PR2.Config, seeds: Sequence[int], device: torch.device
     ) -> None:
         self.spec, self.config, c = spec, config, config
         n, a, o, h = spec.n_agents, spec.action_dim, spec.obs_dim, config.hidden
-        init, self.noise, self.explore, self.execute = (
-            Streams(seeds, name, device) for name in ("init", "update", "explore", "execute")
-        )
+        names = "init", "update", "explore", "execute"
+        init, self.noise, self.explore, self.execute = (Streams(seeds, x, device) for x in names)
         groups, self.rest, self.stochastic = (len(seeds), n), (n - 1) * a, c.policy == "stochastic"
         self.policy = MLP(groups, (o + n * a, h, h, a), c.policy_activation, init)
         self.rho = MLP(groups, (o + n * a, h, h, self.rest), c.policy_activation, init)
@@ -143,10 +141,7 @@ class PR2:
 
     def _q(self, critic: MLP, obs: Tensor, joint: Tensor, frozen: bool = False) -> Tensor:
         """``obs [S, B, N, O]``, ``joint [S, N, B, ..., N*A]``, own first -> ``[S, N, B, ...]``."""
-        state = obs.flatten(2).unsqueeze(1)  # [S, 1, B, N*O]
-        state = state.view(*state.shape[:3], *[1] * (joint.dim() - 4), -1)
-        x = torch.cat([state.expand(*joint.shape[:-1], -1), joint], -1)
-        return critic(x, frozen=frozen).squeeze(-1)
+        return critic(beside(obs, joint), frozen=frozen).squeeze(-1)
 
     def _td_loss(self, batch: api.Batch, alpha: float) -> Tensor:
         """Soft Bellman error of each agent: ``[S, N]``."""
@@ -184,14 +179,19 @@ class PR2:
             q = self._q(self.critic, obs, point, frozen=True)
             (score,) = torch.autograd.grad(q.sum() / alpha, point)
             uphill = score[..., k, :a] if level else score[..., :k, :a].mean(4)  # [S, N, B, M, A]
+            at, to = point[..., 0, :a], point[..., :k, a:]
             if self.stochastic:
-                at = point[..., 0, :a]
                 uphill = stein_direction(at, at, uphill, bandwidth=bandwidth)
-            at = point[..., :k, a:]
-            direction = stein_direction(at, at, score[..., :k, a:], bandwidth=bandwidth)
+            direction = stein_direction(to, to, score[..., :k, a:], bandwidth=bandwidth)
             policy_loss = policy_loss - seed_mean((own.squeeze(4) * uphill).sum(-1), keep=2)
             rho_loss = rho_loss - seed_mean((others * direction).sum(-1), keep=2)
         return policy_loss, rho_loss
+
+    def beliefs(self, batch: api.Batch, own: Tensor, streams: Streams) -> Tensor:
+        """rho_i's answers to each own action."""
+        k, m = batch.action.shape[1], own.shape[2]
+        others = self._answer(batch.obs.expand(-1, m, -1, -1), own, streams.normal, k)
+        return joint_of(others, self.order[:, 1:], k)
 
     def state_dict(self) -> dict[str, Any]:
         return state_of(self)

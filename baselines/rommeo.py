@@ -24,9 +24,8 @@ and scaled critics, as everywhere here.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -35,52 +34,30 @@ from torch import Tensor
 from rocompare import api
 from rocompare.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_of
 from rocompare.rng import Streams
+from rocompare.ro import joint_of
 from rocompare.schedule import cosine, geometric
-from rocompare.soft import log_tanh_jacobian
+from rocompare.soft import Squashed
 
 EDGE = 1 - 1e-6  # executed actions nearer to the border count as here: atanh(1) is infinite
-
-
-class Squashed(NamedTuple):
-    """The distribution of ``tanh(z)`` for Gaussian z; fields ``[..., D]``."""
-
-    mean: Tensor
-    log_std: Tensor
-
-    @classmethod
-    def of(cls, output: Tensor) -> Squashed:
-        """From a network's output ``[..., 2D]``; zeros give the standard deviation 1."""
-        mean, raw = output.chunk(2, -1)
-        return cls(mean, 7 * torch.sigmoid(raw + math.log(5 / 2)) - 5)
-
-    def draw(self, noise: Tensor) -> Tensor:
-        """``z``, the action before tanh."""
-        return self.mean + self.log_std.exp() * noise
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """``[...]`` log-density of ``tanh(z)``."""
-        square = ((z - self.mean) * torch.exp(-self.log_std)).square()
-        log_normal = -0.5 * (square + math.log(2 * math.pi)) - self.log_std
-        return log_normal.sum(-1) - log_tanh_jacobian(z)
 
 
 class ROMMEO:
     version = 1
 
     class Config(api.Config):
-        alpha_first: float = Field(1.0, gt=0)
+        alpha_first: Annotated[float, api.Search(0.1, 100)] = Field(1.0, gt=0)
         """Temperature of the policy's entropy until ``learn_from``, in units of reward."""
-        alpha_last: float = Field(0.03, gt=0)
+        alpha_last: Annotated[float, api.Search(0.01, 1)] = Field(0.03, gt=0)
         """The same from ``alpha_end`` on."""
-        alpha_end: float = Field(0.8, ge=0, le=1)
+        alpha_end: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(0.8, ge=0, le=1)
         """Share of the budget at which the geometric fall of alpha ends."""
         prior_window: int = Field(128, gt=0)
         """Newest joint actions that the prior is fitted to, per seed."""
-        model_lr: float = Field(5e-5, gt=0)
+        model_lr: Annotated[float, api.Search(1e-5, 0.03)] = Field(5e-5, gt=0)
         """Low, so that the model sees good answers before it commits itself."""
-        policy_lr: float = Field(0.01, gt=0)
-        prior_lr: float = Field(0.005, gt=0)
-        critic_lr: float = Field(0.01, gt=0)
+        policy_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.01, gt=0)
+        prior_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.005, gt=0)
+        critic_lr: Annotated[float, api.Search(3e-3, 0.1)] = Field(0.02, gt=0)
         clip: float = Field(10.0, gt=0)
         """Largest gradient norm of a seed."""
         hidden: int = Field(64, gt=0)
@@ -88,7 +65,7 @@ class ROMMEO:
         actor_activation: Activation = "tanh"
         critic_activation: Activation = "silu"
         critic_input_scale: float = Field(3.0, gt=0)
-        critic_output_scale: float = Field(10.0, gt=0)
+        critic_output_scale: Annotated[float, api.Search(1, 100)] = Field(10.0, gt=0)
 
     def __init__(
         self, spec: api.EnvSpec, config: ROMMEO.Config, seeds: Sequence[int], device: torch.device
@@ -191,6 +168,13 @@ class ROMMEO:
     def _others(self, action: Tensor) -> Tensor:
         """``[S, B, N, A]`` -> what each agent sees of it, ``[S, N, B, (N-1)*A]``."""
         return action[:, :, self.rest].flatten(3).transpose(1, 2)
+
+    def beliefs(self, batch: api.Batch, own: Tensor, streams: Streams) -> Tensor:
+        """Draws of the opponent model rho_i."""
+        k, n, a = batch.action.shape[1:]
+        rho = Squashed.of(self.model(batch.obs.transpose(1, 2)))
+        others = torch.tanh(rho.draw(streams.normal(n, k, (n - 1) * a)))
+        return joint_of(others, self.rest, k)
 
     def state_dict(self) -> dict[str, Any]:
         return state_of(self) | {"recent": self.recent}

@@ -14,14 +14,29 @@ algorithm, where every agent has a network of its own, the agent axis stands bes
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from rocompare.rng import Streams
+
 Mode = Literal["explore", "execute", "noiseless"]
 """How an action is chosen: while training, as the algorithm executes its policy, and as the
 algorithm executes it with every noise of the policy set to zero (its deterministic limit)."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where ``rocompare tune`` looks for a hyperparameter, the default included.
+
+    Stands in its field's annotation: ``actor_lr: Annotated[float, Search(1e-3, 0.1)] = 0.01``.
+    Fields without one keep their value.
+    """
+
+    low: float
+    high: float
+    log: bool = True
 
 
 class Config(BaseModel):
@@ -36,7 +51,7 @@ class Config(BaseModel):
     """Transitions per update and seed."""
     updates_per_step: int = Field(2, gt=0)
     """Calls of ``update`` after each environment step."""
-    random_until: float = Field(0.3, ge=0, le=1)
+    random_until: Annotated[float, Search(0.1, 0.5, log=False)] = Field(0.3, ge=0, le=1)
     """Fraction of the budget in which actions are uniform over the action box."""
     learn_from: float = Field(0.1, ge=0, le=1)
     """Fraction of the budget after which updates start."""
@@ -106,9 +121,10 @@ class Env(Protocol):
     """Many copies of one environment, as a tensor program on ``[S, E]``.
 
     ``Config`` is a pydantic model of the environment's parameters and ``version`` an int that
-    changes whenever results are no longer comparable. An environment in which things move in the
-    plane may also have ``positions(obs)``, which maps ``obs [S, E, N, O]`` to where they stand,
-    ``[S, E, P, 2]``: an episode per seed is then kept and drawn.
+    changes whenever results are no longer comparable. A game of one step may have a method
+    ``reward(action [..., N, A]) -> [...]`` besides; then ``rocompare.ro`` measures in it. An
+    environment in which things move in the plane may have ``positions(obs)``, from
+    ``obs [S, E, N, O]`` to where they stand, ``[S, E, P, 2]``: then an episode per seed is drawn.
     """
 
     spec: EnvSpec
@@ -126,6 +142,26 @@ class Env(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class Believer(Protocol):
+    """An algorithm that can say what its agents believe of each other: optional, and only asked
+    for in games of one step, to measure perceived relative over-generalization."""
+
+    def beliefs(self, batch: Batch, own: Tensor, streams: Streams) -> Tensor:
+        """K joint actions as each agent believes them if it plays ``own``; asked without gradients.
+
+        Args:
+            batch: K replayed transitions per seed, ``action [S, K, N, A]``.
+            own: ``[S, N, M, A]`` own actions.
+            streams: whose numbers to use, so that training does not notice.
+
+        Returns:
+            ``[S, N, M, K, N, A]``, or with 1 for M where beliefs do not depend on the own
+            action. Agent i's own entry in its draws is ignored.
+        """
+        ...
 
 
 class Algorithm(Protocol):

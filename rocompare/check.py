@@ -136,7 +136,7 @@ def judge(
     # of their power. Numbers of seeds are known beforehand: leaving it out biases nothing.
     tested = [name for name in both if stats.significant(attainable[name], alpha)]
     reach = alpha / max(1, len(tested))
-    firing = [name for name in tested if stats.significant(attainable[name], reach)]
+    firing = {name for name in tested if stats.significant(attainable[name], reach)}
     if both and not firing:
         raise ResultsError(_unreachable(pairs, alpha))
     p_values = _p_values({name: pairs[name] for name in tested})
@@ -198,11 +198,15 @@ def _too_few(pair: tuple[Sample, Sample], family: int, alpha: float) -> str:
 
 def _p_values(pairs: Mapping[Name, tuple[Sample, Sample]]) -> dict[Name, dict[str, float]]:
     """Adjusted p-values of a fall: ``p_return``, ``p_success`` and, if any did, ``p_diverged``."""
-    returns, rates = {}, {}
+    with_returns = [n for n, (new, old) in pairs.items() if new.returns and old.returns]
+    fallen = stats.permutation_tests(
+        [(pairs[name][0].returns, pairs[name][1].returns) for name in with_returns], "less"
+    )
+    returns = {
+        (name, "p_return"): min(1.0, 2 * p) for name, p in zip(with_returns, fallen, strict=True)
+    }
+    rates = {}
     for name, (new, old) in pairs.items():
-        if new.returns and old.returns:
-            p = stats.permutation_test(new.returns, old.returns, "less")
-            returns[name, "p_return"] = min(1.0, 2 * p)
         p = stats.fisher_test(new.successes, new.total, old.successes, old.total, "less")
         rates[name, "p_success"] = min(1.0, 2 * p)
         if new.diverged or old.diverged:
@@ -225,7 +229,7 @@ def _measure(
 ) -> Verdict:
     new, old = pair
     safe, optimal = scale
-    before, after = stats.summarise(old.returns), stats.summarise(new.returns)
+    before, after = old.summary, new.summary
     return Verdict(
         *name,
         reference=old,
@@ -249,7 +253,7 @@ def _with_detectable(
     fall = math.inf
     n, m = len(new.returns), len(old.returns)
     if n > 1 and m > 1:
-        a, b = stats.summarise(new.returns), stats.summarise(old.returns)
+        a, b = new.summary, old.summary
         pooled = math.sqrt(((n - 1) * a.std**2 + (m - 1) * b.std**2) / (n + m - 2))
         shift = stats.detectable_shift(pooled / verdict.scale, n, m, level)
         fall = max(shift, tolerance)
@@ -320,7 +324,7 @@ def _details(v: Verdict) -> list[str]:
     """What was measured, and what could have been."""
     new, old = v.new, v.reference
     assert new is not None
-    before, after = stats.summarise(old.returns), stats.summarise(new.returns)
+    before, after = old.summary, new.summary
     means = " → ".join(f"{s.mean:.2f}" if s.n else "none" for s in (before, after))
     line = f"return   {means} (n = {before.n}, {after.n})"
     if before.n and after.n:
@@ -380,7 +384,7 @@ def _sides(sample: Sample | None) -> dict[str, Any] | None:
         return None
     return {
         "place": sample.place,
-        "mean_return": _number(stats.summarise(sample.returns).mean),
+        "mean_return": _number(sample.summary.mean),
         "returns": list(sample.returns),
         "in_optimum": sample.successes,
         "diverged": sample.diverged,

@@ -30,12 +30,18 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class EngineName(StrEnum):
+    local = "local"
+    ray = "ray"
+
+
 class TableFormat(StrEnum):
     rich = "rich"
     markdown = "markdown"
     csv = "csv"
     latex = "latex"
     json = "json"
+    html = "html"
 
 
 class Statistic(StrEnum):
@@ -44,6 +50,8 @@ class Statistic(StrEnum):
     iqm = "iqm"
     success = "success"
     gap = "gap"
+    executed_ro = "executed-ro"
+    perceived_ro = "perceived-ro"
 
 
 class CheckFormat(StrEnum):
@@ -54,6 +62,14 @@ class CheckFormat(StrEnum):
 
 SuiteArgument = Annotated[Path, typer.Argument(metavar="SUITE", help="Suite file (YAML).")]
 ResultsOption = Annotated[Path, typer.Option("--results", help="Folder that results go to.")]
+
+LocalCodeOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-local-code",
+        help="Run classes in files ('./file.py:Class'), with all your rights.",
+    ),
+]
 
 
 @app.callback()
@@ -81,27 +97,52 @@ def run(
         typer.Option(help="Cells that train at a time; default: one per core.", metavar="N", min=1),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where tensors live.")] = Device.cpu,
+    engine: Annotated[
+        EngineName, typer.Option(help="Where cells train: processes here, or a Ray cluster.")
+    ] = EngineName.local,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster to join, e.g. auto; default: start one here.", metavar="ADDRESS"
+        ),
+    ] = None,
+    gpus_per_cell: Annotated[
+        float | None,
+        typer.Option(
+            help="Ray: GPUs a cell asks for, e.g. 0.25; default: 1 with --device cuda.",
+            metavar="N",
+            min=0,
+        ),
+    ] = None,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop the run once a cell has failed.")
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what would be trained, and train nothing.")
     ] = False,
+    allow_local_code: LocalCodeOption = False,
 ) -> None:
     """Train what a suite still lacks. Finished seeds are kept; an interrupted run continues."""
     from rocompare import runner
     from rocompare.display import Display
 
-    chosen = _load_suite(suite).select(seeds, algorithm, scenario)
+    chosen = _load_suite(suite, allow_local_code).select(seeds, algorithm, scenario)
     if plan:
         _print_plan(chosen, results, jobs)
         return
-    if device is Device.cuda:
-        import torch
-
-        if not torch.cuda.is_available():
-            _fail("--device cuda: this torch sees no CUDA device; use --device cpu")
+    if engine is EngineName.local:
+        for name, value in (("--address", address), ("--gpus-per-cell", gpus_per_cell)):
+            if value is not None:
+                _fail(f"{name} is for --engine ray")
+        _refuse_missing(device)
     console = _console()
     with Display(console) as display:
         outcome = runner.run_suite(
-            chosen, results, jobs=jobs, device=device.value, watch=display.show
+            chosen,
+            results,
+            runner.Engine(engine.value, jobs, device.value, address, gpus_per_cell),
+            fail_fast=fail_fast,
+            watch=display.show,
         )
     trained = sum(len(status.missing) for status in outcome.cells if status.state == "done")
     line = f"{trained} seeds trained in {outcome.seconds:.1f} s; results in {results / chosen.name}"
@@ -111,11 +152,38 @@ def run(
         folder = results / status.cell.path
         _say(f"failed: {status.cell.label}: {status.error}\n  see {folder / 'failure.json'}")
     if outcome.interrupted:
-        _say(f"interrupted; {line}\ncontinue with the same command")
+        _print_cells(outcome.cells)
+        _say(f"interrupted; {line}\ncontinue with: {runner.command_line()}")
+        if outcome.at_once:
+            _end_at_once(130)
         raise typer.Exit(130)
     console.print(line, markup=False, highlight=False, soft_wrap=True)
     if outcome.failed:
+        if fail_fast:
+            _say(f"stopped at the first failure; continue with: {runner.command_line()}")
         raise typer.Exit(1)
+
+
+def _end_at_once(code: int) -> NoReturn:
+    """Without waiting for a thread that still trains."""
+    import os
+    import sys
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _print_cells(statuses: Any) -> None:
+    """A line per cell: what is done of it."""
+    for status in statuses:
+        total = len(status.cell.seeds)
+        missing = 0 if status.state == "done" else len(status.missing)
+        text = f"{status.cell.label}: {total - missing}/{total} seeds done"
+        if status.state in ("stopped", "failed"):
+            text += f", {status.state}"
+            text += f" at {status.progress.fraction:.0%}" if status.progress else ""
+        typer.echo(f"{text}  {status.cell.key}")
 
 
 def _print_plan(suite: Any, results: Path, jobs: int | None) -> None:
@@ -125,10 +193,7 @@ def _print_plan(suite: Any, results: Path, jobs: int | None) -> None:
     statuses = runner.plan(suite, results)
     jobs = jobs or runner.default_jobs()
     console = _console()
-    for status in statuses:
-        done = len(status.cell.seeds) - len(status.missing)
-        text = f"{status.cell.label}: {done}/{len(status.cell.seeds)} seeds done  {status.cell.key}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    _print_cells(statuses)
     missing = sum(len(status.missing) for status in statuses)
     text = f"{len(statuses)} cells, {missing} seeds to train"
     if missing:
@@ -184,14 +249,138 @@ def list_() -> None:
 
 
 @app.command()
-def validate(suite: SuiteArgument) -> None:
+def validate(suite: SuiteArgument, allow_local_code: LocalCodeOption = False) -> None:
     """Check a suite file and the hyperparameters in it; train nothing."""
-    checked = _load_suite(suite)
+    checked = _load_suite(suite, allow_local_code)
     cells = len(checked.algorithms) * len(checked.scenarios)
     typer.echo(
         f"{suite}: valid: {len(checked.algorithms)} algorithms x {len(checked.scenarios)} "
         f"scenarios = {cells} cells, {len(checked.seeds)} seeds each"
     )
+
+
+@app.command()
+def tune(
+    suite: SuiteArgument,
+    trials: Annotated[
+        int, typer.Option(help="Trials of each algorithm, its defaults among them.", min=1)
+    ],
+    seeds: Annotated[
+        int, typer.Option(help="Tuning seeds of each trial.", metavar="N", min=1, max=10_000)
+    ] = 10,
+    first_seed: Annotated[
+        int, typer.Option(help="The first of them; none may be the suite's.", metavar="N", min=0)
+    ] = 1000,
+    search_seed: Annotated[
+        int, typer.Option(help="Seed of the proposals.", metavar="N", min=0)
+    ] = 0,
+    results: Annotated[
+        Path, typer.Option("--results", help="Folder that the trials' results go to.")
+    ] = Path("tuning"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The tuned suite; default: SUITE's name with '_tuned', beside it."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Cells that train at a time; default: one per core.", metavar="N", min=1),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where tensors live.")] = Device.cpu,
+    allow_local_code: LocalCodeOption = False,
+) -> None:
+    """Search hyperparameters, the same number of trials for every algorithm of a suite.
+
+    Writes a suite with the best values, which `rocompare run` takes, and a table of all trials.
+    An interrupted search continues.
+    """
+    from rocompare import tune as tune_module
+    from rocompare.display import Display
+
+    chosen = _load_suite(suite, allow_local_code)
+    _refuse_missing(device)
+    out = out or suite.with_name(f"{suite.stem}_tuned.yaml")
+    tune_module.refuse_other(chosen, suite, out)
+    console = _console()
+    csv = results / chosen.name / "trials.csv"
+
+    def after_round(tuning: Any) -> None:
+        tune_module.save_trials(tuning, csv)
+        console.print(tune_module.summary(tuning), markup=False, highlight=False, soft_wrap=True)
+
+    with Display(console) as display:
+        tuning = tune_module.tune(
+            chosen,
+            results,
+            trials,
+            seeds=tuple(range(first_seed, first_seed + seeds)),
+            search_seed=search_seed,
+            jobs=jobs,
+            device=device.value,
+            watch=display.show,
+            after_round=after_round,
+        )
+    if tuning.interrupted:
+        _say("interrupted; continue with the same command")
+        raise typer.Exit(130)
+    typer.echo("\n".join(tune_module.table(tuning)))
+    typer.echo(f"trials in {csv}")
+    try:
+        tune_module.save_suite(tuning, suite, out)
+    except tune_module.TuneError as error:  # an algorithm has no trial that came to its end
+        _fail(str(error), code=1)
+    typer.echo(f"tuned suite in {out}")
+
+
+@app.command(epilog="Exit codes: 0 every check holds, 1 one is broken, 2 no such class.")
+def doctor(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="CLASS", help="'package.module:Class', './file.py:Class' or a name."
+        ),
+    ],
+    allow_local_code: LocalCodeOption = False,
+) -> None:
+    """Examine an algorithm or an environment: which part of its contract is broken, in words."""
+    from rocompare import doctor as doctor_module
+    from rocompare import registry
+    from rocompare.config import SuiteError
+
+    _import_from_here()
+    try:
+        folder = Path.cwd() if allow_local_code else None
+        local = registry.local_file(name, folder) if registry.is_local(name) else None
+        kind = registry.kind_of(name, local)
+        cls = registry.load(kind, name, local)
+    except registry.UnknownName as error:
+        raise SuiteError([str(error)]) from None
+    findings = doctor_module.examine(cls, kind)
+    for finding in findings:
+        typer.echo(f"{'BROKEN' if finding.problem else 'holds '}  {finding.check}")
+        if finding.problem:
+            typer.echo(f"        {finding.problem}")
+    broken = sum(finding.problem is not None for finding in findings)
+    typer.echo(f"{name}: {'sound' if not broken else f'{broken} of {len(findings)} checks broken'}")
+    raise typer.Exit(1 if broken else 0)
+
+
+class NewKind(StrEnum):
+    algorithm = "algorithm"
+    environment = "environment"
+
+
+@app.command()
+def new(
+    kind: Annotated[NewKind, typer.Argument(help="What to write.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the file: NAME.py.")],
+) -> None:
+    """Write a working skeleton, NAME.py, and its test, test_NAME.py, into this folder."""
+    from rocompare import skeleton
+
+    for line in skeleton.write(kind.value, name, Path.cwd()):
+        typer.echo(line)
 
 
 @app.command()
@@ -207,6 +396,17 @@ def bench(
 
 
 @app.command()
+def diagnose(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder.")],
+) -> None:
+    """Tell when each algorithm over-generalizes: executed and perceived RO over training."""
+    from rocompare import diagnose as diagnose_module
+
+    _import_from_here()
+    typer.echo(diagnose_module.render(results), nl=False)
+
+
+@app.command()
 def compare(
     results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder.")],
     a: Annotated[str, typer.Argument(metavar="A", help="An algorithm's name.")],
@@ -215,6 +415,7 @@ def compare(
     """Compare two algorithms on each scenario: difference, tests, and what they allow to say."""
     from rocompare import compare as compare_module
 
+    _import_from_here()
     typer.echo(compare_module.render(compare_module.compare(results, a, b)), nl=False)
 
 
@@ -280,11 +481,19 @@ def report_(
     typer.echo(f"report in {out}")
 
 
-def _load_suite(path: Path) -> Any:
+def _load_suite(path: Path, allow_local_code: bool) -> Any:
     from rocompare.config import load_suite
 
     _import_from_here()
-    return load_suite(path)
+    return load_suite(path, allow_local_code)
+
+
+def _refuse_missing(device: Device) -> None:
+    if device is Device.cuda:
+        import torch
+
+        if not torch.cuda.is_available():
+            _fail("--device cuda: this torch sees no CUDA device; use --device cpu")
 
 
 def _import_from_here() -> None:
@@ -334,9 +543,10 @@ def main() -> None:
         from rocompare.config import SuiteError
 
         problems = error.problems if isinstance(error, SuiteError) else [str(error)]
-        # Imported late: reading results needs pandas.
+        # Imported late: reading results needs pandas, and training torch.
         results_error = getattr(sys.modules.get("rocompare.results"), "ResultsError", SuiteError)
-        if not isinstance(error, SuiteError | OSError | results_error):
+        engine_error = getattr(sys.modules.get("rocompare.executor"), "EngineError", SuiteError)
+        if not isinstance(error, SuiteError | OSError | results_error | engine_error):
             raise
         for problem in problems:
             _say(f"error: {problem}")

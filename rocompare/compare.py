@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rocompare import registry, results, stats
+from rocompare.config import ScenarioConfig
 
 ALPHA = 0.05
 """Level of the tests, and one minus the confidence of the intervals."""
@@ -30,6 +34,10 @@ class Sample:
     @property
     def diverged(self) -> int:
         return self.total - len(self.returns)
+
+    @functools.cached_property
+    def summary(self) -> stats.Summary:
+        return stats.summarise(self.returns)
 
 
 @dataclass(frozen=True)
@@ -53,28 +61,26 @@ def load(path: str | Path) -> Loaded:
     failed = results.load_failures(path)
     if failed and not any(Path(path).rglob("seed_*.json")):
         return _with_failures(Loaded({}, {}, {}), failed)
-    frame = results.load_results(path)
-    every_config = results.load_configs(path)
+    frame, every_config = results.load(path)
     samples: dict[tuple[str, str], Sample] = {}
     configs: dict[tuple[str, str], dict[str, Any]] = {}
-    for cell, group in frame.groupby(["suite", "scenario", "algorithm", "key"], sort=False):
-        suite, scenario, algorithm, key = map(str, cell)
-        name, place = (scenario, algorithm), "/".join((suite, scenario, algorithm, key))
-        if name in samples:
-            raise results.ResultsError(
-                f"{path}: '{algorithm}' on '{scenario}' has results of two configurations "
-                f"({samples[name].place}, {place}); give the folder of one suite, or remove the "
-                "outdated ones"
-            )
-        # NaN is not below infinity either.
-        finite = group[~group["diverged"] & (group["return"].abs() < math.inf)].sort_values("seed")
+    # Arrays, not frames: there may be ten thousand cells.
+    rows_of = frame.groupby(["scenario", "algorithm"], sort=False).indices
+    returns, seeds = frame["return"].to_numpy(), frame["seed"].to_numpy()
+    usable = ~frame["diverged"].to_numpy(bool) & np.isfinite(returns)
+    basin = frame["basin"].to_numpy()
+    for cell in results.cells_of(frame, path):
+        name = cell[1:3]
+        rows = rows_of[name]
+        finite = rows[usable[rows]]
+        finite = finite[np.argsort(seeds[finite], kind="stable")]
         samples[name] = Sample(
-            returns=tuple(finite["return"]),
-            successes=int((finite["basin"] == "optimum").sum()),
-            total=len(group),
-            place=place,
+            returns=tuple(returns[finite].tolist()),
+            successes=int((basin[finite] == "optimum").sum()),
+            total=len(rows),
+            place="/".join(cell),
         )
-        configs[name] = every_config[suite, scenario, algorithm, key]
+        configs[name] = every_config[cell]
     return _with_failures(Loaded(samples, configs, {}), failed)
 
 
@@ -94,14 +100,20 @@ def _with_failures(loaded: Loaded, failed: list[tuple[str, str]]) -> Loaded:
 def declared_returns(scenario: dict[str, Any]) -> tuple[float, float]:
     """The safe and the optimal return that a resolved ``scenario`` entry's environment declares.
 
+    Environments that do not come with rocompare had theirs recorded when they ran: their code is
+    not run again to read results.
+
     Raises:
         ResultsError: its class cannot be imported, or no longer takes these parameters.
     """
     name = scenario.get("name")
     try:
-        env_class = registry.load("environment", scenario["env"])
-        spec = env_class(env_class.Config.model_validate(scenario["params"]), [0], 1).spec
-        safe, optimal = float(spec.safe_return), float(spec.optimal_return)
+        declared = scenario.get("declared")
+        if declared is None:
+            declared = ScenarioConfig(
+                name=str(name), env=scenario["env"], params=scenario["params"]
+            ).declared()
+        safe, optimal = float(declared["safe_return"]), float(declared["optimal_return"])
     except Exception as error:  # a user's environment may fail in any way; say which and how
         raise results.ResultsError(
             f"scenario '{name}': its environment cannot be built, and so its safe and optimal "
@@ -225,7 +237,7 @@ def render(report: Report) -> str:
 def _described(sample: Sample) -> str:
     low, high = stats.wilson_interval(sample.successes, sample.total)
     rate = f"optimum {sample.successes}/{sample.total} [{low:.2f}, {high:.2f}]"
-    s = stats.summarise(sample.returns)
+    s = sample.summary
     if not s.n:
         return f"no return: all of {sample.total} seeds diverged; {rate}"
     text = f"mean {_n(s.mean)} ± {_n(s.std)}, median {_n(s.median)}, IQM {_n(s.iqm)}, "
@@ -238,7 +250,7 @@ def _measured(report: Report, c: Comparison) -> list[str]:
     over = f" (Holm over {c.family} scenarios)" if c.family > 1 else ""
     if math.isnan(c.p_return):
         return [f"{rates}{over}"]
-    difference = stats.summarise(c.a.returns).mean - stats.summarise(c.b.returns).mean
+    difference = c.a.summary.mean - c.b.summary.mean
     low, high = stats.difference_interval(c.a.returns, c.b.returns, 1 - ALPHA)
     ends = f"95% interval [{_n(low)}, {_n(high)}]"
     if math.isnan(low):
@@ -277,7 +289,7 @@ def in_words(report: Report, c: Comparison) -> list[str]:
 
 def _returns_in_words(report: Report, c: Comparison, n: int, m: int) -> str:
     if stats.significant(c.p_return, ALPHA):
-        higher = stats.summarise(c.a.returns).mean > stats.summarise(c.b.returns).mean
+        higher = c.a.summary.mean > c.b.summary.mean
         return f"{report.a if higher else report.b} has the higher mean return."
     smallest = stats.smallest_p(n, m)
     if not stats.significant(smallest * c.family, ALPHA):

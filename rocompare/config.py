@@ -7,6 +7,7 @@ when their hyperparameters are checked.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import re
@@ -100,6 +101,14 @@ class AlgorithmConfig(BaseModel):
     name: str
     use: str
     params: dict[str, Any]
+    given: tuple[str, ...] = Field((), exclude=True)
+    """The hyperparameters that the suite itself sets, which tuning leaves as they are."""
+    local: registry.LocalFile | None = Field(None, exclude=True)
+    """The file of a class beside the suite."""
+
+    def load(self) -> Any:
+        """The class."""
+        return registry.load("algorithm", self.use, self.local)
 
 
 class ScenarioConfig(BaseModel):
@@ -110,6 +119,22 @@ class ScenarioConfig(BaseModel):
     name: str
     env: str
     params: dict[str, Any]
+    local: registry.LocalFile | None = Field(None, exclude=True)
+    """The file of a class beside the suite."""
+
+    def load(self) -> Any:
+        """The class."""
+        return registry.load("environment", self.env, self.local)
+
+    def declared(self) -> dict[str, Any]:
+        """What the environment says of itself that results are judged by."""
+        env_class = self.load()
+        spec = env_class(env_class.Config.model_validate(self.params), [0], 1).spec
+        return {
+            "safe_return": float(spec.safe_return),
+            "optimal_return": float(spec.optimal_return),
+            "basins": list(spec.basins),
+        }
 
 
 class _SuiteFile(BaseModel):
@@ -150,7 +175,7 @@ class Suite(BaseModel):
         return [
             Cell(
                 self.name, scenario, algorithm, self.seeds, self.budget, self.evaluation,
-                (_version("algorithm", algorithm.use), _version("environment", scenario.env)),
+                (int(algorithm.load().version), int(scenario.load().version)),
             )
             for scenario in self.scenarios
             for algorithm in self.algorithms
@@ -209,14 +234,19 @@ class Cell:
 
     def resolved(self) -> dict[str, Any]:
         """Everything that a seed's result depends on but the seed, as plain data."""
-        return {
-            "algorithm": {**self.algorithm.model_dump(mode="json"), "version": self.versions[0]},
-            "scenario": {**self.scenario.model_dump(mode="json"), "version": self.versions[1]},
-            "budget": self.budget.model_dump(mode="json"),
-            "evaluation": self.evaluation.model_dump(mode="json"),
-        }
+        parts: dict[str, dict[str, Any]] = {}
+        for kind, entry, version in (
+            ("algorithm", self.algorithm, self.versions[0]),
+            ("scenario", self.scenario, self.versions[1]),
+        ):
+            parts[kind] = {**entry.model_dump(mode="json"), "version": version}
+            if entry.local:  # whoever edits a file beside the suite need not think of a version
+                parts[kind]["sha256"] = entry.local.sha256
+        parts["budget"] = self.budget.model_dump(mode="json")
+        parts["evaluation"] = self.evaluation.model_dump(mode="json")
+        return parts
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Hash of :meth:`resolved` without names: a renamed cell is the same training."""
         data = self.resolved()
@@ -229,17 +259,17 @@ class Cell:
         return replace(self, seeds=seeds)
 
 
-def _version(kind: str, use: str) -> int:
-    return int(registry.load(kind, use).version)
-
-
-def load_suite(path: str | Path) -> Suite:
+def load_suite(path: str | Path, allow_local_code: bool = False) -> Suite:
     """Read and check a suite file.
+
+    Args:
+        allow_local_code: whether classes in files beside the suite may be run.
 
     Raises:
         SuiteError: with every problem found, each naming file, line and key.
     """
-    return parse_suite(_read(Path(path)), str(path))
+    text = _read(Path(path))
+    return parse_suite(text, str(path), Path(path).parent if allow_local_code else None)
 
 
 def _read(path: Path) -> str:
@@ -261,8 +291,13 @@ def _read(path: Path) -> str:
         raise SuiteError([f"{path}:{line}: not UTF-8 text"]) from None
 
 
-def parse_suite(text: str, source: str = "<suite>") -> Suite:
-    """Check the text of a suite file; ``source`` names it in errors."""
+def parse_suite(text: str, source: str = "<suite>", folder: Path | None = None) -> Suite:
+    """Check the text of a suite file.
+
+    Args:
+        source: names it in errors.
+        folder: where classes in files may be run from; None: no such class is allowed.
+    """
     document = _Document(text, source)
     if document.data is None:
         raise SuiteError([f"{source}: the file is empty; see `rocompare run --help`"])
@@ -278,9 +313,13 @@ def parse_suite(text: str, source: str = "<suite>") -> Suite:
         params = dict(entry or {})
         use = params.pop("use", name)
         path = ("algorithms", name)
-        resolved = _resolve(document, problems, "algorithm", use, params, path, "use")
+        resolved = _resolve(document, problems, "algorithm", use, params, path, folder)
         if resolved is not None:
-            algorithms.append(AlgorithmConfig(name=name, use=resolved[0], params=resolved[1]))
+            given = tuple(params)
+            use, checked, local = resolved
+            algorithms.append(
+                AlgorithmConfig(name=name, use=use, params=checked, given=given, local=local)
+            )
     for name, scenario in written.scenarios.items():
         params = dict(scenario)
         path = ("scenarios", name)
@@ -288,9 +327,10 @@ def parse_suite(text: str, source: str = "<suite>") -> Suite:
             problems.append(document.at(path, "'env' is missing: the environment's name"))
             continue
         env = params.pop("env")
-        resolved = _resolve(document, problems, "environment", env, params, path, "env")
+        resolved = _resolve(document, problems, "environment", env, params, path, folder)
         if resolved is not None:
-            scenarios.append(ScenarioConfig(name=name, env=resolved[0], params=resolved[1]))
+            env, checked, local = resolved
+            scenarios.append(ScenarioConfig(name=name, env=env, params=checked, local=local))
     if written.reference is not None and written.reference not in registry.REFERENCES:
         hint = registry.nearest(written.reference, registry.REFERENCES)
         message = f"unknown reference '{written.reference[:80]}'{hint}"
@@ -315,22 +355,24 @@ def _resolve(
     use: Any,
     params: dict[str, Any],
     path: tuple[str, ...],
-    key: str,
-) -> tuple[str, dict[str, Any]] | None:
-    """The class's ``module:Class`` and its checked parameters, or a line in ``problems``."""
+    folder: Path | None,
+) -> tuple[str, dict[str, Any], registry.LocalFile | None] | None:
+    """The class's place, its checked parameters and its file, or a line in ``problems``."""
+    key = "use" if kind == "algorithm" else "env"
     where = (*path, key) if (*path, key) in document.lines else path
     if not isinstance(use, str):
         problems.append(document.at(where, f"expected the {kind}'s name, got {use!r:.80}"))
         return None
     try:
-        model = registry.load(kind, use).Config
+        local = registry.local_file(use, folder) if registry.is_local(use) else None
+        model = registry.load(kind, use, local).Config
         checked = model.model_validate(params)
     except registry.UnknownName as error:
         problems.append(document.at(where, str(error)))
     except ValidationError as error:
         problems.extend(document.explain(error, model, path, also=(key,)))
     else:
-        return registry.target(kind, use), checked.model_dump(mode="json")
+        return registry.target(kind, use), checked.model_dump(mode="json"), local
     return None
 
 

@@ -24,6 +24,8 @@ _STYLES = {
     "elsewhere": "yellow",
     "waiting": "dim",
 }
+_COLUMNS = ("cell", "state", "progress", "return", "curve", "in optimum", "updates/s", "left")
+_BLOCKS = "▁▂▃▄▅▆▇█"
 _WORDS = {"elsewhere": "another run has it"}
 
 
@@ -34,6 +36,8 @@ class Display:
         self.console = console
         self.live: Live | None = None
         self.spoken: dict[str, tuple[str, float]] = {}
+        self.returns: dict[str, dict[float, float]] = {}
+        """By cell, the mean return at each fraction that was seen, for its curve."""
 
     def __enter__(self) -> Display:
         if self.console.is_terminal:
@@ -53,6 +57,10 @@ class Display:
     def show(self, statuses: list[CellStatus]) -> None:
         """Bring the display up to date."""
         if self.live:
+            for status in statuses:
+                p = status.progress
+                if p and math.isfinite(p.mean_return):
+                    self.returns.setdefault(status.cell.label, {})[p.fraction] = p.mean_return
             self.live.update(self._grid(statuses))
         else:
             self._speak(statuses)
@@ -64,12 +72,12 @@ class Display:
         if len(statuses) > room:
             order = {"running": 0, "failed": 1, "elsewhere": 2}
             shown = sorted(statuses, key=lambda s: order.get(s.state, 3))[:room]
-        narrow = self.console.width < 90
+        narrow, wide = self.console.width < 90, self.console.width >= 110
         grid = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("cell", "state", "progress", "return", "in optimum", "updates/s", "left"):
-            if narrow and name in ("updates/s", "progress"):
+        for name in _COLUMNS:
+            if (narrow and name in ("updates/s", "progress")) or (not wide and name == "curve"):
                 continue
-            right = name not in ("cell", "state", "progress")
+            right = name not in ("cell", "state", "progress", "curve")
             grid.add_column(name, justify="right" if right else "left", no_wrap=name != "cell")
         for status in shown:
             p = status.progress
@@ -84,6 +92,8 @@ class Display:
                     )
                 )
             row.append("" if p is None or math.isnan(p.mean_return) else f"{p.mean_return:.2f}")
+            if wide:
+                row.append(sparkline(list(self.returns.get(status.cell.label, {}).values())))
             row.append(f"{p.in_optimum}/{p.n_seeds}" if p else "")
             if not narrow:
                 row.append(f"{p.updates_per_second:,.0f}" if p else "")
@@ -114,6 +124,15 @@ class Display:
             if status.error:
                 line += f": {status.error}"
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def sparkline(values: list[float]) -> str:
+    """The last 12 values as blocks, from the lowest of all values to the highest."""
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BLOCKS[round((value - low) * scale)] for value in values[-12:])
 
 
 def clock(seconds: float) -> str:

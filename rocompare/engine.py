@@ -6,6 +6,7 @@ leading ``[S, E]`` between the two, and through the replay buffer.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import time
@@ -17,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rocompare import registry
-from rocompare.api import Algorithm, Env, EnvSpec, Mode
+from rocompare import ro
+from rocompare.api import Algorithm, Believer, Env, EnvSpec, Mode
 from rocompare.config import Cell
 from rocompare.nn import MLP
 from rocompare.replay import Replay
@@ -47,6 +48,7 @@ class Progress:
     updates_per_second: float
     """Of one seed, times the seeds."""
     seconds_left: float
+    """Infinite before the first update: there is nothing to tell it from."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class _Training:
     def __init__(self, cell: Cell, device: torch.device) -> None:
         self.cell = cell
         self.device = device
-        algorithm_class = registry.load("algorithm", cell.algorithm.use)
-        self.env_class = registry.load("environment", cell.scenario.env)
+        algorithm_class = cell.algorithm.load()
+        self.env_class = cell.scenario.load()
         self.config = algorithm_class.Config.model_validate(cell.algorithm.params)
         self.env_config = self.env_class.Config.model_validate(cell.scenario.params)
         self.env: Env = self.make_env(cell.budget.envs, "env")
@@ -98,6 +100,11 @@ class _Training:
         self.seconds = 0.0
         self.diverged = torch.zeros(len(cell.seeds), dtype=torch.bool, device=device)
         self.curve: list[tuple[int, int, float, float, float, float]] = []
+        self.diagnosis: list[tuple[int, int, float, float]] = []
+        self.measurable = not ro.executed_unavailable(self.spec, self.env)
+        self.grid: ro.Grid | None = None
+        if not ro.perceived_unavailable(self.spec, self.env, self.algorithm):
+            self.grid = ro.grid_of(self.spec, self.env, device)
         self.obs = self.env.reset()
 
     def make_env(self, n_envs: int, stream: str) -> Env:
@@ -172,7 +179,27 @@ class _Training:
         env_steps = self.step * self.cell.budget.envs
         for seed, *values in zip(self.cell.seeds, *columns, strict=True):
             self.curve.append((seed, env_steps, *values))
+        if execute.actions is not None and self.measurable:
+            measured = (x.tolist() for x in self.measure_ro(execute.actions))
+            for seed, executed, perceived in zip(self.cell.seeds, *measured, strict=True):
+                self.diagnosis.append((seed, env_steps, executed, perceived))
         return execute, noiseless
+
+    @torch.no_grad()
+    def measure_ro(self, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Executed RO of ``actions [S, episodes, N]`` and perceived RO, ``[S]`` each.
+
+        The numbers are drawn from streams of this evaluation alone: training does not notice.
+        """
+        env: Any = self.env
+        executed = ro.executed_ro(env.reward, actions[:, : ro.EXECUTED].unsqueeze(-1))
+        if self.grid is None or not isinstance(self.algorithm, Believer):
+            return executed, torch.full_like(executed, math.nan)
+        streams = Streams(self.cell.seeds, f"beliefs/{self.step}", self.device)
+        batch = self.replay.sample(ro.DRAWS, streams)
+        own = self.grid.actions.unsqueeze(-1)  # [G, 1]
+        own = own.expand(len(self.cell.seeds), self.spec.n_agents, -1, -1)
+        return executed, self.grid.perceived_ro(self.algorithm.beliefs(batch, own, streams))
 
     def result(self, execute: Evaluation, noiseless: Evaluation) -> CellResult:
         n_seeds = len(self.cell.seeds)
@@ -200,7 +227,7 @@ class _Training:
                     ],
                 )
             )
-        return CellResult(records, self.curve, self.episodes(execute))
+        return CellResult(records, self.curve, self.diagnosis, self.episodes(execute))
 
     def episodes(self, evaluation: Evaluation) -> dict[int, list[Any]]:
         """By seed, the positions of its first episode, ``[T+1][P][2]``."""
@@ -228,6 +255,7 @@ class _Training:
             "seconds": self.seconds,
             "diverged": self.diverged,
             "curve": self.curve,
+            "diagnosis": self.diagnosis,
             "obs": self.obs,
         }
 
@@ -237,16 +265,23 @@ class _Training:
         for name in ("step", "updates", "seconds", "diverged", "obs"):
             setattr(self, name, state[name])
         self.curve = [tuple(row) for row in state["curve"]]
+        self.diagnosis = [tuple(row) for row in state["diagnosis"]]
 
     def save_checkpoint(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        # By way of memory: what torch says of a full disk does not tell that it is full.
+        content = io.BytesIO()
+        torch.save(self.state_dict(), content)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
-                torch.save(self.state_dict(), file)
+                file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
+        except OSError as error:
+            message = f"cannot write the checkpoint: {error.strerror}"
+            raise OSError(error.errno, message, str(path)) from None
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -284,15 +319,20 @@ def train_cell(
     """
     training = _Training.resume(cell, torch.device(device), checkpoint)
     start = saved = time.monotonic()
-    before, first_step, first_updates = training.seconds, training.step, training.updates
+    before = training.seconds
+    # Rates are those of steps with updates: the few before them are far faster.
+    learning_since, first_step, first_updates = start, training.step, training.updates
     while training.step < training.n_steps:
         metrics = training.advance()
         now = time.monotonic()
         training.seconds = before + now - start
+        if training.updates == first_updates:
+            learning_since, first_step = now, training.step
         if training.step in training.evaluate_at:
             execute, noiseless = training.record(metrics)
-            elapsed = max(time.monotonic() - start, 1e-9)
+            elapsed = time.monotonic() - learning_since
             done = training.step - first_step
+            updates = training.updates - first_updates
             ok = ~training.diverged
             report(
                 Progress(
@@ -300,10 +340,10 @@ def train_cell(
                     mean_return=float(execute.returns.mean(1)[ok].mean()) if ok.any() else math.nan,
                     in_optimum=int((execute.in_optimum() > 0.5).sum()),
                     n_seeds=len(cell.seeds),
-                    updates_per_second=(training.updates - first_updates)
-                    * len(cell.seeds)
-                    / elapsed,
-                    seconds_left=elapsed / done * (training.n_steps - training.step),
+                    updates_per_second=updates * len(cell.seeds) / elapsed if done else 0.0,
+                    seconds_left=elapsed / done * (training.n_steps - training.step)
+                    if done
+                    else math.inf,
                 )
             )
         stop = should_stop()

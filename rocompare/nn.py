@@ -333,6 +333,16 @@ def clip_per_seed(parts: list[Tensor], limit: float) -> None:
         part.mul_(factor[:, None])
 
 
+def beside(obs: Tensor, joint: Tensor) -> Tensor:
+    """A critic's input: all agents' ``obs [S, B, N, O]`` beside each ``joint [S, N, B, ..., D]``.
+
+    Returns ``[S, N, B, ..., N*O + D]``.
+    """
+    state = obs.flatten(2).unsqueeze(1)  # [S, 1, B, N*O]
+    state = state.view(*state.shape[:3], *[1] * (joint.dim() - 4), -1)
+    return torch.cat([state.expand(*joint.shape[:-1], -1), joint], -1)
+
+
 def seed_mean(x: Tensor, keep: int = 1) -> Tensor:
     """Mean over everything but the first ``keep`` axes: a seed's (and agent's) own elements."""
     return x.reshape(*x.shape[:keep], -1).mean(-1)

@@ -12,10 +12,12 @@ over-generalization.
 from __future__ import annotations
 
 import io
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,17 @@ def reached(cell: pd.DataFrame) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
+class Sweep:
+    """Scenarios that differ in one number alone."""
+
+    name: str
+    """What the scenarios' names begin with"""
+    parameter: str
+    scenarios: list[tuple[float, str]]
+    """The parameter's values in order, each with its scenario"""
+
+
+@dataclass(frozen=True)
 class Data:
     """What plots are made of: everything readable below one results folder."""
 
@@ -122,6 +135,9 @@ class Data:
     """One copy of each scenario's game, where it is one whose reward can be drawn"""
     notes: list[str]
     """What is missing, a line each"""
+    diagnosis: pd.DataFrame = field(default_factory=lambda: _no_rows(results.DIAGNOSIS_COLUMNS))
+    """Executed and perceived RO, a row per seed and evaluation"""
+    sweeps: list[Sweep] = field(default_factory=list)
     episodes: dict[tuple[str, str], dict[int, np.ndarray]] = field(default_factory=dict)
     """``(algorithm, scenario) -> seed -> [T+1, P, 2]`` positions in one evaluation episode"""
     landmarks: dict[str, float] = field(default_factory=dict)
@@ -163,9 +179,8 @@ def load(path: str | Path) -> Data:
         return Data(_no_rows(results.COLUMNS), _no_rows(results.CURVE_COLUMNS), {}, {}, {}, notes)
     seeds = results.load_results(path)
     configs = results.load_configs(path)
-    cells = list(zip(*(seeds[c] for c in ("suite", "scenario", "algorithm", "key")), strict=True))
-    cells = list(dict.fromkeys(cells))
-    _refuse_mixtures(cells, configs, path)
+    cells = results.cells_of(seeds, path)
+    _refuse_two_games(cells, configs, path)
     curves = _load_curves(path)
     if curves.empty:
         notes.append("no learning curves: no cell has a curve.csv with rows")
@@ -178,6 +193,8 @@ def load(path: str | Path) -> Data:
         except results.ResultsError as error:
             notes.append(f"{error}; they are not drawn")
             continue
+        if registry.is_foreign(config["env"]):
+            continue  # its code is not run to draw results
         env_class = registry.load("environment", config["env"])
         if isinstance(env_class, type) and issubclass(env_class, MaxOfThree):
             games[scenario] = env_class(env_class.Config.model_validate(config["params"]), [0], 1)
@@ -202,7 +219,12 @@ def load(path: str | Path) -> Data:
                     f"{folders[cell]}: an entry of 'actions' is not one number per agent; delete "
                     "the seeds' records and rerun the suite"
                 ) from None
-    data = Data(seeds, curves, actions, returns, games, notes, episodes, landmarks)
+    scenarios = {cell[1]: configs[cell]["scenario"] for cell in cells}
+    diagnosis = results.load_diagnosis(path)
+    sweeps = find_sweeps(scenarios)
+    data = Data(
+        seeds, curves, actions, returns, games, notes, diagnosis, sweeps, episodes, landmarks
+    )  # fmt: skip
     notes += _missing_seeds(data)
     return data
 
@@ -226,41 +248,50 @@ def _load_episodes(folder: Path) -> dict[int, np.ndarray]:
     return found
 
 
+def find_sweeps(scenarios: dict[str, dict[str, Any]]) -> list[Sweep]:
+    """Where three scenarios or more have one environment and differ in one number alone.
+
+    Args:
+        scenarios: by name, the resolved ``scenario`` entries.
+    """
+    groups: dict[tuple[str, str, str], dict[float, str]] = {}
+    for name, config in scenarios.items():
+        for parameter, value in config["params"].items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                others = {k: v for k, v in config["params"].items() if k != parameter}
+                group = config["env"], parameter, json.dumps(others, sort_keys=True)
+                groups.setdefault(group, {})[value] = name
+    found = []
+    for (_, parameter, _), by_value in groups.items():
+        if len(by_value) >= 3:
+            letters = zip(*by_value.values(), strict=False)
+            alike = takewhile(lambda column: len(set(column)) == 1, letters)
+            start = "".join(column[0] for column in alike).rstrip("._-+")
+            start = start.removesuffix(parameter).rstrip("._-+")
+            found.append(Sweep(start or parameter, parameter, sorted(by_value.items())))
+    return found
+
+
 def _load_curves(path: str | Path) -> pd.DataFrame:
     if not any(Path(path).rglob("curve.csv")):
         return _no_rows(("suite", "scenario", "algorithm", *results.CURVE_COLUMNS))
-    curves = results.load_curves(path)
-    try:
-        return curves.astype(dict.fromkeys(results.CURVE_COLUMNS, float))
-    except (TypeError, ValueError) as error:
-        raise results.ResultsError(
-            f"{path}: a curve.csv holds something else than numbers ({error}); delete it and rerun"
-        ) from None
+    return results.load_curves(path)
 
 
 def _no_rows(columns: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame(columns=list(columns))
 
 
-def _refuse_mixtures(
+def _refuse_two_games(
     cells: Iterable[tuple[str, str, str, str]], configs: dict[Any, dict[str, Any]], path: Any
 ) -> None:
-    """One name in a picture must stand for one configuration."""
-    by_name: dict[tuple[str, str], tuple[str, ...]] = {}
-    by_scenario: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {}
+    """A scenario's name in a picture must stand for one environment with one set of parameters."""
+    first: dict[str, tuple[str, str, str, str]] = {}
     for cell in cells:
-        suite, scenario, algorithm, key = cell
-        first = by_name.setdefault((algorithm, scenario), cell)
-        if first != cell:
+        known = first.setdefault(cell[1], cell)
+        if configs[known]["scenario"] != configs[cell]["scenario"]:
             raise results.ResultsError(
-                f"{path}: '{algorithm}' on '{scenario}' has results of several configurations "
-                f"({first[0]}/…/{first[3]}, {suite}/…/{key}); give the folder of one suite, or "
-                "remove the outdated ones"
-            )
-        known, owner = by_scenario.setdefault(scenario, (configs[cell]["scenario"], cell))
-        if known != configs[cell]["scenario"]:
-            raise results.ResultsError(
-                f"{path}: scenario '{scenario}' differs between {'/'.join(owner)} and "
+                f"{path}: scenario '{cell[1]}' differs between {'/'.join(known)} and "
                 f"{'/'.join(cell)}; give the folder of one suite, or remove the outdated ones"
             )
 
@@ -302,9 +333,13 @@ def all_plots(data: Data) -> Iterator[Plot]:
     profiles = performance_profiles(data)
     if profiles is not None:
         yield profiles
+    for sweep in data.sweeps:
+        yield success_by_difficulty(data, sweep)
     for scenario in data.scenarios:
         if (data.curves["scenario"] == scenario).any():
             yield learning_curves(data, scenario)
+        if len(data.diagnosis) and (data.diagnosis["scenario"] == scenario).any():
+            yield diagnosis_curves(data, scenario)
         yield seed_returns(data, scenario)
         if any(len(data.actions.get((name, scenario), ())) for name in data.algorithms):
             yield landscape(data, scenario)
@@ -457,6 +492,89 @@ def success_rates(data: Data) -> Plot:
         "diverged did not."
     )
     return Plot("success_rates", caption, figure)
+
+
+def success_by_difficulty(data: Data, sweep: Sweep) -> Plot:
+    """Share of seeds in the optimum's basin against the number that a sweep changes."""
+    marks = styles(data.algorithms)
+    names = [n for n in data.algorithms if any(len(data.of(n, s)) for _, s in sweep.scenarios)]
+    with _style():
+        figure, axes = _figure(2.0 + 0.14 * -(-len(names) // 3))
+        for i, algorithm in enumerate(names):
+            color, marker = marks[algorithm]
+            # Side by side, for many rates are 0 or 1.
+            shift = 0.5 * ((i + 0.5) / len(names) - 0.5)
+            places, rates = [], []
+            for place, (_, scenario) in enumerate(sweep.scenarios):
+                found, total = reached(data.of(algorithm, scenario))
+                if total:
+                    low, high = stats.wilson_interval(found, total)
+                    at = place + shift
+                    axes.plot([at, at], [low, high], color=color, linewidth=1, alpha=0.5)
+                    places.append(at)
+                    rates.append(found / total)
+            axes.plot(
+                places, rates, color=color, marker=marker, label=_short(algorithm), linewidth=0.8,
+                clip_on=False, zorder=3,
+            )  # fmt: skip
+        axes.set_xticks(range(len(sweep.scenarios)), [f"{value:g}" for value, _ in sweep.scenarios])
+        axes.set_ylim(0, 1)
+        axes.set_xlabel(f"{sweep.parameter} ({_short(sweep.name, 30)})")
+        axes.set_ylabel("share of seeds\nin the optimum's basin")
+        _legend(figure, axes)
+    caption = (
+        f"Success rates on {sweep.name} against {sweep.parameter}, in which alone the scenarios "
+        "differ, with 95% Wilson intervals. Values stand evenly spaced, whatever their distance, "
+        "and algorithms side by side; a seed that diverged did not reach the optimum's basin."
+    )
+    return Plot(f"success_by_{sweep.parameter}-{sweep.name}", caption, figure)
+
+
+def diagnosis_curves(data: Data, scenario: str) -> Plot:
+    """Executed and perceived RO against environment steps: when an algorithm over-generalizes."""
+    rows = data.diagnosis[data.diagnosis["scenario"] == scenario]
+    names = [name for name in data.present(scenario) if (rows["algorithm"] == name).any()]
+    marks = styles(data.algorithms)
+    with _style():
+        figure = Figure((WIDTH, 3.1 + 0.14 * -(-len(names) // 3)), layout="constrained")
+        panels = figure.subplots(2, sharex=True)
+        for axes, column in zip(panels, ("executed_ro", "perceived_ro"), strict=True):
+            for i, algorithm in enumerate(names):
+                color, marker = marks[algorithm]
+                own = rows[rows["algorithm"] == algorithm]
+                table = own.pivot_table(column, "env_steps", "seed", dropna=False)
+                steps = table.index.to_numpy(dtype=float)
+                points = [row[~np.isnan(row)] for row in table.to_numpy(dtype=float)]
+                bounds = np.array([stats.t_interval(row) for row in points]).clip(min=0)
+                axes.fill_between(
+                    steps, bounds[:, 0], bounds[:, 1], color=color, alpha=0.12, linewidth=0
+                )
+                mean = [row.mean() if len(row) else np.nan for row in points]
+                axes.plot(
+                    steps, mean, color=color, marker=marker, label=_short(algorithm),
+                    markevery=(i % max(len(steps) // 5, 1), max(len(steps) // 5, 1)),
+                )  # fmt: skip
+            axes.set_yscale("symlog", linthresh=1, linscale=0.6)
+            axes.set_ylim(0, max(axes.get_ylim()[1], 1))
+            axes.margins(x=0.01)
+            axes.set_ylabel(column.replace("_ro", " RO"))
+            if scenario in data.returns:
+                safe, optimal = data.returns[scenario]
+                axes.axhline(optimal - safe, color=_GREY, linestyle=":", linewidth=0.8, zorder=0)
+                axes.set_ylim(0, max(axes.get_ylim()[1], 1.3 * (optimal - safe)))
+        panels[1].set_xlabel("environment steps")
+        _legend(figure, panels[0])
+    caption = (
+        f"Relative over-generalization while training on {scenario}, in units of reward; means "
+        "over seeds in their 95% t intervals. Executed: what the agent with the most to gain would "
+        "gain by answering what the others execute, 0 in every equilibrium. Perceived: the worst "
+        "agent's regret of its best policy for what it believes of the others, against what the "
+        "optimal joint policy does. Dotted: the optimal minus the safe return, about the "
+        "perceived RO of agents that believe in the safe behaviour where there is one optimum "
+        "(with several, that policy mixes them, and perceived RO may be 0 throughout). The axis "
+        "is linear up to 1 and logarithmic beyond."
+    )
+    return Plot(f"diagnosis-{scenario}", caption, figure, scenario)
 
 
 def performance_profiles(data: Data) -> Plot | None:

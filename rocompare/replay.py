@@ -73,10 +73,10 @@ class Replay:
             self.at = (self.at + part.shape[1]) % self.capacity
             self.size = min(self.size + part.shape[1], self.capacity)
 
-    def sample(self, batch_size: int) -> Batch:
-        """A batch per seed, uniform with replacement."""
+    def sample(self, batch_size: int, streams: Streams | None = None) -> Batch:
+        """A batch per seed, uniform with replacement; with numbers of ``streams`` if given."""
         assert self.rows is not None, "sample() needs at least one add()"
-        index = self.streams.index(self.size, batch_size) + self.first_row
+        index = (streams or self.streams).index(self.size, batch_size) + self.first_row
         rows = self.rows.flatten(0, 1).index_select(0, index.flatten())
         rows = rows.view(self.n_seeds, batch_size, -1)
 

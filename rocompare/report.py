@@ -1,4 +1,4 @@
-"""Results as tables: terminal, Markdown, CSV, LaTeX, JSON."""
+"""Results as tables: terminal, Markdown, CSV, LaTeX, HTML, JSON."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +25,7 @@ _RETURN = (
     "evaluation episodes, then "
 )
 DEFINITION = f"{_RETURN}mean ± sample standard deviation over seeds."
+_RO = ", in units of reward; mean ± sample standard deviation over seeds. Smaller is better."
 DEFINITIONS = {
     "mean-std": DEFINITION,
     "median": f"{_RETURN}median over seeds, with its exact 95% interval (from 6 seeds on).",
@@ -32,8 +35,15 @@ DEFINITIONS = {
     "gap": "Gap: the optimal return that the scenario declares minus the return (undiscounted "
     "team reward per episode of the executed joint action, averaged over evaluation episodes); "
     "mean ± sample standard deviation over seeds. Smaller is better.",
+    "executed-ro": "Executed RO at the end of training: what the agent with the most to gain would "
+    f"gain by answering what the others execute{_RO}",
+    "perceived-ro": "Perceived RO at the end of training: the worst agent's regret of its best "
+    f"policy for what it believes of the others{_RO}",
 }
 """By statistic, what the numbers of a table are."""
+WITH_STD = ("mean-std", "gap", "executed-ro", "perceived-ro")
+"""Statistics that are means over seeds, shown with their deviation."""
+_SEED = ["suite", "scenario", "algorithm", "key", "seed"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,13 @@ class Entry:
     """Its 95% interval, for the median, the interquartile mean and the success rate."""
     published: tuple[float, float] | None = None
     """``(mean, std)`` that a reference table gives for this cell."""
+    failed: int = 0
+    """Seeds without a record, which the last attempt failed to train."""
+
+    @property
+    def asked(self) -> int:
+        """Seeds that there should be."""
+        return self.total + self.failed
 
     @property
     def differs(self) -> str:
@@ -93,47 +110,70 @@ def return_table(
     Raises:
         ResultsError: nothing there, or one name stands for two configurations or suites.
     """
+    measured = statistic.replace("-", "_")
+    if measured in results.DIAGNOSIS_COLUMNS and column != "return":
+        raise results.ResultsError(
+            f"--noiseless: {statistic} is measured of the policy as it is executed; drop one"
+        )
     published = {} if reference is None else load_reference(reference)
     if published and statistic != "mean-std":
         raise results.ResultsError(
             f"--reference: '{reference}' publishes mean ± std, so it needs --statistic mean-std"
         )
-    frame = results.load_results(path)
-    configs = results.load_configs(path)
-    _refuse_mixtures(frame, path)
+    frame, configs = results.load(path)
+    cells = {(a, s): (suite, s, a, key) for suite, s, a, key in results.cells_of(frame, path)}
     failures = results.load_failures(path)
+    notes = [DEFINITIONS[statistic], _budget_note(configs)]
+    if measured in results.DIAGNOSIS_COLUMNS:
+        column = measured
+        last = results.last_diagnosis(path)[[*_SEED, measured]]
+        frame = frame.merge(last, "left", on=_SEED)
+    failed_seeds = results.load_failed_seeds(path) if failures else {}
     entries: dict[tuple[str, str], Entry] = {}
-    for (algorithm, scenario), group in frame.groupby(["algorithm", "scenario"], sort=False):
-        # NaN is not below infinity either.
-        finite = group[~group["diverged"] & (group[column].abs() < math.inf)]
-        values = finite[column]
-        basin = "basin" if column == "return" else "basin_noiseless"
+    # Arrays, not frames: a table may have ten thousand cells.
+    rows_of = frame.groupby(["algorithm", "scenario"], sort=False).indices
+    returns = frame[column].to_numpy(float)
+    healthy = ~frame["diverged"].to_numpy(bool)
+    usable = healthy & np.isfinite(returns)
+    basin = frame["basin_noiseless" if column == "return_noiseless" else "basin"].to_numpy()
+    seeds = frame["seed"].to_numpy()
+    for name, cell in cells.items():
+        rows = rows_of[name]
+        finite = rows[usable[rows]]
+        if column == measured and healthy[rows].any() and not len(finite):
+            notes.append(f"—: {name[1]} · {name[0]}: not measured; see `rocompare diagnose`")
+            continue
+        values = returns[finite]
+        failed = failed_seeds.pop("/".join(cell), set()) - set(seeds[rows].tolist())
         entry = Entry(
             mean=float(values.mean()) if len(values) else math.nan,
             std=float(values.std(ddof=1)) if len(values) > 1 else 0.0,
             n=len(values),
-            total=len(group),
-            in_optimum=int((finite[basin] == "optimum").sum()),
+            total=len(rows),
+            in_optimum=int((basin[finite] == "optimum").sum()),
+            failed=len(failed),
+            published=published.get(name),
         )
-        first = group.iloc[0]
-        config = configs[first["suite"], first["scenario"], first["algorithm"], first["key"]]
-        entries[str(algorithm), str(scenario)] = _with_statistic(
-            replace(entry, published=published.get((str(algorithm), str(scenario)))),
-            statistic,
-            list(values),
-            config["scenario"],
+        entries[name] = _with_statistic(
+            entry, statistic, values.tolist(), configs[cell]["scenario"]
         )
-    scenarios = _ordered(frame["scenario"], [scenario for _, scenario in published])
-    algorithms = _ordered(frame["algorithm"], ["svnr", *(algorithm for algorithm, _ in published)])
+    for place, failed in failed_seeds.items():  # of these not one seed has a record
+        _, scenario, algorithm, _ = place.split("/")
+        if (algorithm, scenario) not in entries:
+            entry = Entry(math.nan, 0.0, 0, 0, 0, failed=len(failed), statistic=statistic)
+            entries[algorithm, scenario] = entry
+    scenarios = _ordered((s for _, s in entries), [scenario for _, scenario in published])
+    algorithms = _ordered(
+        (a for a, _ in entries), ["svnr", *(algorithm for algorithm, _ in published)]
+    )
     for scenario in scenarios:
         column_entries = {a: entries[a, scenario] for a in algorithms if (a, scenario) in entries}
         shown = [e.value for e in column_entries.values() if not math.isnan(e.value)]
-        best = min if statistic == "gap" else max
+        best = min if statistic in ("gap", "executed-ro", "perceived-ro") else max
         for algorithm, entry in column_entries.items():
             # Equal in the two decimals that are shown is equally best.
             if shown and round(entry.value, 2) == round(best(shown), 2):
                 entries[algorithm, scenario] = replace(entry, best=True)
-    notes = [DEFINITIONS[statistic], _budget_note(configs)]
     if published:
         notes.append(
             f"Second value: {reference}, as published. ↑ or ↓: our mean ± std lies wholly above "
@@ -183,18 +223,6 @@ def _with_statistic(
     return replace(entry, statistic=statistic, value=value, low=interval.low, high=interval.high)
 
 
-def _refuse_mixtures(frame: pd.DataFrame, path: str | Path) -> None:
-    """Seeds of different configurations must never be averaged silently."""
-    for names, group in frame.groupby(["algorithm", "scenario"]):
-        keys = sorted(set(zip(group["suite"], group["key"], strict=True)))
-        if len(keys) > 1:
-            folders = ", ".join(f"{suite}/…/{key}" for suite, key in keys)
-            raise results.ResultsError(
-                f"{path}: '{names[0]}' on '{names[1]}' has results of {len(keys)} configurations "
-                f"({folders}); give the folder of one suite, or remove the outdated ones"
-            )
-
-
 def _budget_note(configs: dict[Any, dict[str, Any]]) -> str:
     budgets = sorted({int(config["budget"]["env_steps"]) for config in configs.values()})
     episodes = sorted({int(config["evaluation"]["episodes"]) for config in configs.values()})
@@ -214,15 +242,16 @@ def cell_text(entry: Entry | None, default_n: int, *, plus_minus: str = "±") ->
         return "—"
     interval = f" [{_number(entry.low)}, {_number(entry.high)}]"
     if entry.statistic == "success":
-        return f"{entry.in_optimum}/{entry.total}{interval}"
+        text = f"{entry.in_optimum}/{entry.total}{interval}" if entry.total else "failed"
+        return text + (f" (n={entry.total}/{entry.asked})" if entry.failed else "")
     if entry.n == 0:
-        return f"diverged (n=0/{entry.total})"
-    if entry.statistic in ("mean-std", "gap"):
+        return f"{'diverged' if entry.total else 'failed'} (n=0/{entry.asked})"
+    if entry.statistic in WITH_STD:
         text = f"{_number(entry.value)} {plus_minus} {_number(entry.std)}"
     else:
         text = _number(entry.value) + ("" if math.isnan(entry.low) else interval)
-    if entry.n != entry.total:
-        text += f" (n={entry.n}/{entry.total})"
+    if entry.n != entry.asked:
+        text += f" (n={entry.n}/{entry.asked})"
     elif entry.n != default_n:
         text += f" (n={entry.n})"
     return text
@@ -241,13 +270,13 @@ def _number(value: float) -> str:
 
 
 def usual_n(table: ReturnTable) -> int:
-    """The most common number of seeds."""
-    totals = [entry.total for entry in table.entries.values()]
-    return max(set(totals), key=lambda n: (totals.count(n), n))
+    """The most common number of seeds; 0 in a table without entries."""
+    totals = [entry.asked for entry in table.entries.values()]
+    return max(set(totals), key=lambda n: (totals.count(n), n), default=0)
 
 
 def render(table: ReturnTable, form: str) -> str:
-    """The table as ``markdown``, ``csv``, ``latex``, ``json`` or ``rich`` text."""
+    """The table as ``markdown``, ``csv``, ``latex``, ``html``, ``json`` or ``rich`` text."""
     n = usual_n(table)
     if form == "csv":
         return _long(table).to_csv(index=False, lineterminator="\n")
@@ -262,6 +291,8 @@ def render(table: ReturnTable, form: str) -> str:
         return _markdown(table, n)
     if form == "latex":
         return _latex(table, n)
+    if form == "html":
+        return _html(table, n)
     console = Console(width=10_000, no_color=True, highlight=False)
     with console.capture() as capture:
         print_table(table, console)
@@ -275,7 +306,7 @@ def _long(table: ReturnTable) -> pd.DataFrame:
             "scenario": scenario,
             **_measured(entry),
             "n": entry.n,
-            "seeds": entry.total,
+            "seeds": entry.asked,
             "in_optimum": entry.in_optimum,
             "best": entry.best,
             **_published(entry),
@@ -296,7 +327,7 @@ def _published(entry: Entry) -> dict[str, float | str]:
 
 def _measured(entry: Entry) -> dict[str, float]:
     """The entry's statistic under its name, and how far it may be off."""
-    if entry.statistic in ("mean-std", "gap"):
+    if entry.statistic in WITH_STD:
         return {entry.statistic.removesuffix("-std"): entry.value, "std": entry.std}
     return {entry.statistic: entry.value, "low": entry.low, "high": entry.high}
 
@@ -340,13 +371,35 @@ def _latex(table: ReturnTable, n: int) -> str:
                 text = cell_text(entry, n, plus_minus=r"\pm")
                 text = "$" + text.replace(" (", r"\ (").replace(" [", r"\ [") + "$"
                 text = rf"$\mathbf{{{text[1:-1]}}}$" if entry.best else text
-            beside = published_text(entry, r"$\pm$").replace("↑", r"$\uparrow$")
-            beside = beside.replace("↓", r"$\downarrow$")
+            beside = published_text(entry, r"\pm").replace("↑", r"\uparrow")
+            beside = f"${beside}$".replace("↓", r"\downarrow") if beside else ""
             cells.append(" / ".join(filter(None, [text, beside])))
         lines.append(" & ".join([algorithm.translate(_LATEX), *cells]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     lines += [f"% {note}" for note in [*table.notes, f"n = {n} seeds."]]
     return "\n".join(lines) + "\n"
+
+
+def _html(table: ReturnTable, n: int) -> str:
+    """A ``<table>`` to put into a page; its notes are the caption."""
+
+    def row(scope: str, head: str, cells: Iterable[str]) -> str:
+        return f'<tr><th scope="{scope}">{escape(head)}</th>{"".join(cells)}</tr>'
+
+    heads = (f'<th scope="col">{escape(scenario)}</th>' for scenario in table.scenarios)
+    notes = "<br>".join(escape(note) for note in [*table.notes, f"n = {n} seeds."])
+    lines = ["<table>", f"<caption>{notes}</caption>"]
+    lines += [f"<thead>{row('col', 'algorithm', heads)}</thead>", "<tbody>"]
+    for algorithm in table.algorithms:
+        cells = []
+        for scenario in table.scenarios:
+            entry = table.entries.get((algorithm, scenario))
+            text = escape(cell_text(entry, n))
+            text = f"<strong>{text}</strong>" if entry and entry.best else text
+            beside = escape(published_text(entry))
+            cells.append(f"<td>{'<br>'.join(filter(None, [text, beside]))}</td>")
+        lines.append(row("row", algorithm, cells))
+    return "\n".join([*lines, "</tbody>", "</table>"]) + "\n"
 
 
 def print_table(table: ReturnTable, console: Console) -> None:

@@ -5,33 +5,39 @@ A cell's folder ``<results>/<suite>/<scenario>/<algorithm>/<key>/`` holds
 - ``config.yaml``: the resolved configuration, whose hash is the key,
 - ``seed_<n>.json``: a record per finished seed,
 - ``curve.csv``: every evaluation of every finished seed,
+- ``diagnosis.csv``: executed and perceived RO at these evaluations, in games that allow it,
 - ``episodes.json``: positions in one evaluation episode of each seed, where there are any,
 - ``provenance.json``: what produced the newest records,
 - ``failure.json``: why the last attempt failed, if it did,
+- ``summary.json``: what a table needs of the files above, for reading very many cells at once,
 - ``checkpoint.pt``: the state of an unfinished run,
 - ``pending.json``: a whole result while the files above are being written from it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import re
 import tempfile
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
+from rocompare import registry
 from rocompare.config import Cell
 
 FORMAT = 1
 CHECKPOINT = "checkpoint.pt"
 PENDING = "pending.json"
 EPISODES = "episodes.json"
+SUMMARY = "summary.json"
 COLUMNS = (
     "suite", "scenario", "algorithm", "key", "seed", "return", "return_noiseless", "basin",
     "basin_noiseless", "diverged", "env_steps", "updates", "parameters", "seconds",
@@ -39,6 +45,7 @@ COLUMNS = (
 CURVE_COLUMNS = (
     "seed", "env_steps", "return", "return_noiseless", "in_optimum", "in_optimum_noiseless",
 )  # fmt: skip
+DIAGNOSIS_COLUMNS = ("seed", "env_steps", "executed_ro", "perceived_ro")
 _SEED_FILE = re.compile(r"seed_(\d+)\.json", re.ASCII)
 
 
@@ -77,6 +84,8 @@ class CellResult:
     seeds: list[SeedResult]
     curve: list[tuple[int, int, float, float, float, float]]
     """Rows as in ``CURVE_COLUMNS``."""
+    diagnosis: list[tuple[int, int, float, float]] = field(default_factory=list)
+    """Rows as in ``DIAGNOSIS_COLUMNS``; none where nothing can be measured."""
     episodes: dict[int, list[Any]] = field(default_factory=dict)
     """By seed, positions ``[T+1][P][2]`` in one evaluation episode; mostly none."""
 
@@ -102,13 +111,9 @@ def finished_seeds(root: Path, cell: Cell) -> set[int]:
     folder = root / cell.path
     if not folder.is_dir():
         return set()
-    found = set()
-    for path in folder.iterdir():
-        match = _SEED_FILE.fullmatch(path.name)
-        if match:
-            _read_seed(path)
-            found.add(int(match[1]))
-    return found
+    stamps = _stamps(folder)
+    summary = _read_summary(folder, stamps)
+    return {row[0] for row in (summary[1] if summary else _read_rows(folder, stamps))}
 
 
 def save(root: Path, cell: Cell, result: CellResult, provenance: dict[str, Any]) -> None:
@@ -118,13 +123,18 @@ def save(root: Path, cell: Cell, result: CellResult, provenance: dict[str, Any])
     a seed that is trained without its neighbours may differ from itself in the last digits.
     """
     folder = root / cell.path
+    config = cell.resolved()
+    if registry.is_foreign(cell.scenario.env):
+        # Whoever reads the results may not have its code, or may not want to run it.
+        config["scenario"]["declared"] = cell.scenario.declared()
     record = {
         "format": FORMAT,
-        "config": cell.resolved(),
+        "config": config,
         "provenance": provenance,
         "curve": result.curve,
+        "diagnosis": result.diagnosis,
         "episodes": result.episodes,
-        "seeds": [asdict(seed) for seed in result.seeds],
+        "seeds": [vars(seed) for seed in result.seeds],
     }
     write_atomic(folder / PENDING, json.dumps(record))
     finish_save(folder)
@@ -141,6 +151,8 @@ def finish_save(folder: Path) -> None:
         config = yaml.safe_dump(dict(record["config"]), sort_keys=False, allow_unicode=True)
         provenance = json.dumps(dict(record["provenance"]), indent=1) + "\n"
         curve = pd.DataFrame(record["curve"], columns=list(CURVE_COLUMNS))
+        # Absent from what an earlier version left behind.
+        diagnosis = pd.DataFrame(record.get("diagnosis", []), columns=list(DIAGNOSIS_COLUMNS))
         episodes = dict(record.get("episodes", {}))
     except (KeyError, TypeError, ValueError) as error:
         raise ResultsError(
@@ -148,11 +160,9 @@ def finish_save(folder: Path) -> None:
         ) from None
     write_atomic(folder / "config.yaml", config)
     write_atomic(folder / "provenance.json", provenance)
-    if (folder / "curve.csv").exists():
-        old = _read_curve(folder / "curve.csv")
-        curve = pd.concat([old[~old["seed"].isin(curve["seed"])], curve])
-    curve = curve.sort_values(["seed", "env_steps"], kind="stable")
-    write_atomic(folder / "curve.csv", curve.to_csv(index=False, lineterminator="\n"))
+    _add_rows(folder / "curve.csv", curve)
+    if len(diagnosis):
+        _add_rows(folder / "diagnosis.csv", diagnosis)
     if episodes:
         if (folder / EPISODES).exists():
             episodes = {**_read_json(folder / EPISODES), **episodes}
@@ -160,10 +170,27 @@ def finish_save(folder: Path) -> None:
         write_atomic(folder / EPISODES, text)
     # Last, for a seed counts as finished once its record is there.
     for seed in seeds:
-        text = json.dumps({"format": FORMAT, **asdict(seed)}, allow_nan=False) + "\n"
+        text = json.dumps({"format": FORMAT, **vars(seed)}, allow_nan=False) + "\n"
         write_atomic(folder / f"seed_{seed.seed}.json", text)
+    _write_summary(folder, record["config"])
     (folder / "failure.json").unlink(missing_ok=True)
     path.unlink()
+
+
+def _add_rows(path: Path, curve: pd.DataFrame) -> None:
+    """Add curves to a file of them, in place of the same seeds' old ones."""
+    header, *rows = curve.to_csv(index=False, lineterminator="\n").splitlines()
+    if path.exists():
+        _read_curve(path, tuple(curve.columns))  # refuses what is no curve
+        new = {row.split(",")[0] for row in rows}
+        # Taken over as text, to the last digit.
+        old = path.read_text(encoding="utf-8").splitlines()[1:]
+        rows = [row for row in old if row.split(",")[0] not in new] + rows
+    try:
+        rows.sort(key=lambda row: tuple(int(number) for number in row.split(",")[:2]))
+    except ValueError:
+        raise _no_curve(path) from None
+    write_atomic(path, "\n".join([header, *rows, ""]))
 
 
 def unfinished(folder: Path) -> bool:
@@ -195,70 +222,108 @@ def load_results(path: str | Path) -> pd.DataFrame:
     Raises:
         ResultsError: nothing there, or a file that is no result of this tool.
     """
-    rows = []
-    for folder, configuration in _cell_folders(Path(path)):
-        suite, scenario, algorithm, key = folder.resolve().parts[-4:]
-        for file in sorted(folder.iterdir(), key=lambda p: (len(p.name), p.name)):
-            if not _SEED_FILE.fullmatch(file.name):
-                continue
-            record = _read_seed(file)
-            rows.append(
-                {
-                    "suite": suite,
-                    "scenario": scenario,
-                    "algorithm": algorithm,
-                    "key": key,
-                    "seed": record.seed,
-                    "return": _mean(record.returns),
-                    "return_noiseless": _mean(record.returns_noiseless),
-                    "basin": record.basin,
-                    "basin_noiseless": record.basin_noiseless,
-                    "diverged": record.diverged,
-                    "env_steps": record.env_steps,
-                    "updates": record.updates,
-                    "parameters": record.parameters,
-                    "seconds": record.seconds,
-                }
-            )
-        del configuration
+    return load(path)[0]
+
+
+Config = dict[str, Any]
+"""A cell's resolved configuration."""
+
+
+def load(path: str | Path) -> tuple[pd.DataFrame, dict[tuple[str, str, str, str], Config]]:
+    """:func:`load_results` and :func:`load_configs` in one reading."""
+    rows, configs = [], {}
+    for folder, names in _cell_folders(Path(path)):
+        configs[names], found = _read_cell(folder)
+        rows += [names + row for row in found]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     if frame.empty:
         raise ResultsError(
             f"{path}: no finished seeds here; results are written by `rocompare run SUITE`"
         )
-    return frame
+    return frame, configs
 
 
-def load_configs(path: str | Path) -> dict[tuple[str, str, str, str], dict[str, Any]]:
+def load_configs(path: str | Path) -> dict[tuple[str, str, str, str], Config]:
     """The resolved configuration of each cell: ``(suite, scenario, algorithm, key) -> config``."""
-    found = {}
-    for folder, configuration in _cell_folders(Path(path)):
-        suite, scenario, algorithm, key = folder.resolve().parts[-4:]
-        found[suite, scenario, algorithm, key] = configuration
-    return found
+    return {names: _read_cell(folder)[0] for folder, names in _cell_folders(Path(path))}
+
+
+def cells_of(frame: pd.DataFrame, path: str | Path) -> list[tuple[str, str, str, str]]:
+    """The cells ``(suite, scenario, algorithm, key)`` that ``frame`` has seeds of.
+
+    One name must stand for one configuration: different ones are never averaged silently.
+
+    Raises:
+        ResultsError: two of them have the same scenario and algorithm.
+    """
+    names = ("suite", "scenario", "algorithm", "key")
+    cells = dict.fromkeys(zip(*(frame[name] for name in names), strict=True))
+    first: dict[tuple[str, str], tuple[str, str, str, str]] = {}
+    for cell in cells:
+        known = first.setdefault(cell[1:3], cell)
+        if known != cell:
+            raise ResultsError(
+                f"{path}: '{cell[2]}' on '{cell[1]}' has results of two configurations "
+                f"({'/'.join(known)}, {'/'.join(cell)}); give the folder of one suite, or remove "
+                "the outdated ones"
+            )
+    return list(cells)
 
 
 def load_curves(path: str | Path) -> pd.DataFrame:
     """All learning curves below ``path``: the cell's names and ``CURVE_COLUMNS``."""
-    frames = []
-    for folder, _ in _cell_folders(Path(path)):
-        file = folder / "curve.csv"
-        if file.exists():
-            suite, scenario, algorithm, key = folder.resolve().parts[-4:]
-            names = {"suite": suite, "scenario": scenario, "algorithm": algorithm, "key": key}
-            frames.append(_read_curve(file).assign(**names))
+    frames = _load_rows(Path(path), "curve.csv", CURVE_COLUMNS)
     if not frames:
         raise ResultsError(f"{path}: no learning curves here")
     return pd.concat(frames, ignore_index=True)
 
 
+def load_diagnosis(path: str | Path) -> pd.DataFrame:
+    """All RO diagnostics below ``path``: the cell's names and ``DIAGNOSIS_COLUMNS``; no rows where
+    there are none."""
+    frames = _load_rows(Path(path), "diagnosis.csv", DIAGNOSIS_COLUMNS)
+    names = ["suite", "scenario", "algorithm", "key"]
+    frames = frames or [pd.DataFrame(columns=[*DIAGNOSIS_COLUMNS, *names])]
+    return pd.concat(frames, ignore_index=True)
+
+
+def last_diagnosis(path: str | Path) -> pd.DataFrame:
+    """The rows of :func:`load_diagnosis` at the end of training, one per seed."""
+    rows = load_diagnosis(path).sort_values("env_steps", kind="stable")
+    return rows.drop_duplicates(["suite", "scenario", "algorithm", "key", "seed"], keep="last")
+
+
+def _load_rows(path: Path, file_name: str, columns: tuple[str, ...]) -> list[pd.DataFrame]:
+    """A frame per cell below ``path`` that has the file."""
+    frames = []
+    for folder, names in _cell_folders(path):
+        _read_config(folder / "config.yaml")  # refuses what is no cell
+        file = folder / file_name
+        if file.exists():
+            cell = dict(zip(("suite", "scenario", "algorithm", "key"), names, strict=True))
+            frames.append(_read_curve(file, columns).assign(**cell))
+    return frames
+
+
 def load_failures(path: str | Path) -> list[tuple[str, str]]:
     """``(cell, error)`` of each cell below ``path`` whose last attempt failed."""
-    failures = []
-    for file in sorted(Path(path).rglob("failure.json")):
-        record = _read_json(file)
-        failures.append(("/".join(file.resolve().parts[-5:-1]), str(record.get("error", "?"))))
-    return failures
+    return [(place, str(record.get("error", "?"))) for place, record in _failures(Path(path))]
+
+
+def load_failed_seeds(path: str | Path) -> dict[str, set[int]]:
+    """Per cell below ``path`` whose last attempt failed, the seeds that it was to train."""
+    found = {}
+    for place, record in _failures(Path(path)):
+        seeds = record.get("seeds")
+        listed = seeds if isinstance(seeds, list) else []
+        found[place] = {seed for seed in listed if isinstance(seed, int)}
+    return found
+
+
+def _failures(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for folder in _folders_with(root, "failure.json"):
+        file = folder / "failure.json"
+        yield "/".join(file.resolve().parts[-5:-1]), _read_json(file)
 
 
 def load_actions(folder: Path) -> dict[int, list[list[float]]]:
@@ -275,32 +340,112 @@ def load_episodes(folder: Path) -> dict[int, Any]:
     return {int(seed): episode for seed, episode in record.items() if seed.isdecimal()}
 
 
-def _cell_folders(root: Path) -> list[tuple[Path, dict[str, Any]]]:
+def _cell_folders(root: Path) -> list[tuple[Path, tuple[str, str, str, str]]]:
+    """Each cell's folder below ``root`` with its suite, scenario, algorithm and key."""
     if not root.exists():
         raise ResultsError(f"{root}: no such folder")
     if not root.is_dir():
         raise ResultsError(f"{root}: not a folder; give the folder that `rocompare run` wrote to")
-    found = []
-    for file in sorted(root.rglob("config.yaml")):
-        try:
-            configuration = yaml.load(file.read_bytes(), Loader=_YAML_LOADER)
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise ResultsError(f"{file}: not readable: {' '.join(str(error).split())}") from None
-        except OSError as error:
-            raise ResultsError(f"{file}: cannot be read: {error.strerror}") from None
-        if not isinstance(configuration, dict) or not {"algorithm", "scenario"} <= set(
-            configuration
-        ):
-            raise ResultsError(f"{file}: not the configuration of a rocompare cell")
-        found.append((file.parent, configuration))
+    folders = _folders_with(root, "config.yaml")
     # The reference results that come with a clone step back once there are results of one's own.
-    own = [entry for entry in found if not _in_reference(entry[0].relative_to(root))]
-    found = own or found
-    if not found:
+    own = [folder for folder in folders if not _in_reference(folder.relative_to(root))]
+    if not folders:
         raise ResultsError(
             f"{root}: no rocompare results here; they are written by `rocompare run SUITE`"
         )
+    above = root.resolve().parts
+    found = []
+    for folder in own or folders:
+        # A stray file that lies higher than any cell is refused when its content is read.
+        names = ("", "", "", "", *above, *folder.relative_to(root).parts)[-4:]
+        found.append((folder, (names[0], names[1], names[2], names[3])))
     return found
+
+
+def _folders_with(root: Path, name: str) -> list[Path]:
+    return sorted(Path(folder) for folder, _, files in os.walk(root) if name in files)
+
+
+def _read_cell(folder: Path) -> tuple[Config, list[tuple[Any, ...]]]:
+    """A cell's configuration, and of each finished seed the columns from ``seed`` on."""
+    stamps = _stamps(folder)
+    summary = _read_summary(folder, stamps)
+    return summary or (_read_config(folder / "config.yaml"), _read_rows(folder, stamps))
+
+
+def _read_config(path: Path) -> Config:
+    try:
+        configuration = yaml.load(path.read_bytes(), Loader=_YAML_LOADER)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ResultsError(f"{path}: not readable: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read: {error.strerror}") from None
+    for place, kind in _CONFIG_KINDS.items():
+        value = configuration
+        for name in place.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
+            raise ResultsError(
+                f"{path}: not the configuration of a rocompare cell: '{place}' is missing or of a "
+                "wrong type; delete the folder and rerun the suite"
+            )
+    return dict(configuration)
+
+
+_CONFIG_KINDS = {
+    "algorithm.name": str,
+    "algorithm.use": str,
+    "algorithm.params": dict,
+    "scenario.name": str,
+    "scenario.env": str,
+    "scenario.params": dict,
+    "budget.env_steps": int,
+    "evaluation.episodes": int,
+}
+
+
+def _stamps(folder: Path) -> dict[str, list[int]]:
+    """Size and time of a cell's configuration and records, by name."""
+    with os.scandir(folder) as entries:
+        found = [e for e in entries if e.name == "config.yaml" or _SEED_FILE.fullmatch(e.name)]
+        return {e.name: [e.stat().st_size, e.stat().st_mtime_ns] for e in found}
+
+
+def _read_rows(folder: Path, names: Iterable[str]) -> list[tuple[Any, ...]]:
+    """The columns from ``seed`` on of each record among ``names``, by seed."""
+    records = [_read_seed(folder / name) for name in names if _SEED_FILE.fullmatch(name)]
+    return [
+        (
+            r.seed, _mean(r.returns), _mean(r.returns_noiseless), r.basin, r.basin_noiseless,
+            r.diverged, r.env_steps, r.updates, r.parameters, r.seconds,
+        )
+        for r in sorted(records, key=lambda r: r.seed)
+    ]  # fmt: skip
+
+
+def _write_summary(folder: Path, configuration: Config) -> None:
+    """Reading a cell's records costs a file a seed; its summary is one, and smaller."""
+    stamps = _stamps(folder)
+    rows = _read_rows(folder, stamps)
+    content = {"columns": COLUMNS[4:], "stamps": stamps, "config": configuration, "rows": rows}
+    text = json.dumps(content)
+    write_atomic(folder / SUMMARY, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}\n")
+
+
+def _read_summary(
+    folder: Path, stamps: dict[str, list[int]]
+) -> tuple[Config, list[tuple[Any, ...]]] | None:
+    """A cell's summary if it is whole and no file that it was made from changed since."""
+    try:
+        digest, _, text = (folder / SUMMARY).read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    if hashlib.sha256(text.rstrip(b"\n")).hexdigest().encode() != digest:
+        return None
+    content = json.loads(text)
+    if content["columns"] != list(COLUMNS[4:]) or content["stamps"] != stamps:
+        return None
+    return content["config"], list(map(tuple, content["rows"]))
 
 
 def _in_reference(folder: Path) -> bool:
@@ -365,15 +510,19 @@ def _seed_result(record: dict[str, Any], path: Path) -> SeedResult:
     return SeedResult(**record)
 
 
-def _read_curve(path: Path) -> pd.DataFrame:
+def _read_curve(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
-        # Read to the last digit, for a curve that seeds are added to is written again.
-        curve = pd.read_csv(path, float_precision="round_trip")
+        curve = pd.read_csv(path)
     except (ValueError, OSError) as error:
         raise ResultsError(f"{path}: cannot be read: {error}") from None
-    if list(curve.columns) != list(CURVE_COLUMNS):
-        raise ResultsError(f"{path}: not a learning curve of rocompare; delete it and rerun")
+    numbers = all(pd.api.types.is_numeric_dtype(kind) for kind in curve.dtypes)
+    if list(curve.columns) != list(columns) or not (numbers or curve.empty):
+        raise _no_curve(path)
     return curve
+
+
+def _no_curve(path: Path) -> ResultsError:
+    return ResultsError(f"{path}: not a learning curve of rocompare; delete it and rerun")
 
 
 def _mean(values: list[float | None]) -> float:

@@ -5,14 +5,19 @@ Failures are data: a cell that fails leaves a ``failure.json`` and the others go
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import shlex
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +32,7 @@ from rocompare.config import Cell, Suite
 
 if TYPE_CHECKING:
     from rocompare.engine import Progress
-    from rocompare.executor import LocalExecutor
+    from rocompare.executor import CellExecutor
 
 POLL_SECONDS = 0.1
 
@@ -50,6 +55,9 @@ class Run:
 
     cells: list[CellStatus]
     interrupted: bool = False
+    """By Ctrl-C."""
+    at_once: bool = False
+    """By a second Ctrl-C, which did not wait for checkpoints."""
     seconds: float = 0.0
     messages: list[str] = field(default_factory=list)
 
@@ -64,7 +72,8 @@ def plan(suite: Suite, root: Path) -> list[CellStatus]:
     for cell in suite.cells():
         done = results.finished_seeds(root, cell)
         missing = tuple(seed for seed in cell.seeds if seed not in done)
-        statuses.append(CellStatus(cell, missing, "waiting" if missing else "done"))
+        todo = missing or results.unfinished(root / cell.path)
+        statuses.append(CellStatus(cell, missing, "waiting" if todo else "done"))
     return statuses
 
 
@@ -92,18 +101,36 @@ def default_jobs() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@dataclass(frozen=True)
+class Engine:
+    """Where cells run, as ``rocompare run`` is told it."""
+
+    name: Literal["local", "ray"] = "local"
+    jobs: int | None = None
+    """Cells that train at a time; None: one per core of this machine, or of the cluster."""
+    device: str = "cpu"
+    address: str | None = None
+    """Ray: a running cluster to join, ``auto`` or ``host:port``; None: one of this machine's."""
+    gpus_per_cell: float | None = None
+    """Ray: what a cell asks for; below 1, cells share a GPU. None: 1 on cuda and 0 on cpu."""
+
+
 def run(
     suite: Suite,
     results_dir: str | Path = "results",
     *,
     jobs: int | None = None,
     device: str = "cpu",
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
     watch: Callable[[list[CellStatus]], None] = lambda statuses: None,
 ) -> pd.DataFrame:
     """Train what ``suite`` still lacks under ``results_dir`` and return its results.
 
     Args:
         jobs: cells that train at a time; None: one per core.
+        engine: where they train: on this machine, or on a Ray cluster.
+        address: a running Ray cluster to join; None: one of this machine's cores.
         watch: called about ten times a second with the state of every cell.
 
     Returns:
@@ -113,7 +140,8 @@ def run(
         RuntimeError: a cell failed; the others were finished first.
         KeyboardInterrupt: the run was interrupted; checkpoints were written.
     """
-    outcome = run_suite(suite, Path(results_dir), jobs=jobs, device=device, watch=watch)
+    place = Engine(engine, jobs, device, address)
+    outcome = run_suite(suite, Path(results_dir), place, watch=watch)
     if outcome.interrupted:
         raise KeyboardInterrupt
     if outcome.failed:
@@ -137,33 +165,70 @@ def load_suite_results(suite: Suite, root: Path) -> pd.DataFrame:
 def run_suite(
     suite: Suite,
     root: Path,
+    engine: Engine = Engine(),
     *,
-    jobs: int | None = None,
-    device: str = "cpu",
+    fail_fast: bool = False,
     watch: Callable[[list[CellStatus]], None] = lambda statuses: None,
 ) -> Run:
-    """Like :func:`run`, but failures and interruption are part of the returned record."""
+    """Like :func:`run`, but failures and interruption are part of the returned record.
+
+    Args:
+        fail_fast: stop the run, as Ctrl-C does, once a cell has failed.
+
+    Raises:
+        OSError: nothing can be written below ``root``.
+        ResultsError: a file there is no result of this tool.
+        EngineError: the engine cannot be had.
+    """
     start = time.monotonic()
     statuses = plan(suite, root)
     outcome = Run(statuses)
-    todo = deque(status for status in statuses if status.missing)
+    todo = deque(status for status in statuses if status.state == "waiting")
     watch(statuses)
     if todo:
-        from rocompare.executor import LocalExecutor
-
-        jobs = max(1, min(jobs or default_jobs(), len(todo)))
-        executor = LocalExecutor(jobs, device)
+        check_writable(root / suite.name)
+        executor = _executor(engine, len(todo))
         try:
-            _Loop(executor, root, todo, outcome, watch, device).run()
+            _Loop(executor, root, todo, outcome, watch, engine.device, fail_fast).run()
         except KeyboardInterrupt:  # the second Ctrl-C
-            outcome.interrupted = True
-            executor.stop()
+            outcome.interrupted = outcome.at_once = True
             executor.kill()
+            for status in statuses:
+                if status.state in ("running", "waiting", "elsewhere"):
+                    status.state = "stopped"
         finally:
+            executor.stop()
             executor.close()
     outcome.seconds = time.monotonic() - start
     watch(statuses)
     return outcome
+
+
+def check_writable(folder: Path) -> None:
+    """Better now than after the first hour of training.
+
+    Raises:
+        OSError: no file can be made in ``folder``.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder, prefix=".") as file:
+            file.write(b"?")
+    except OSError as error:
+        raise OSError(
+            f"{folder}: cannot write results here ({error.strerror}); free it, or give another "
+            "folder with --results"
+        ) from None
+
+
+def _executor(engine: Engine, n_cells: int) -> CellExecutor:
+    if engine.name == "ray":
+        from rocompare.ray_executor import RayExecutor
+
+        return RayExecutor(engine.jobs, engine.device, engine.address, engine.gpus_per_cell)
+    from rocompare.executor import local_executor
+
+    return local_executor(max(1, min(engine.jobs or default_jobs(), n_cells)), engine.device)
 
 
 class _Loop:
@@ -171,46 +236,52 @@ class _Loop:
 
     def __init__(
         self,
-        executor: LocalExecutor,
+        executor: CellExecutor,
         root: Path,
         todo: deque[CellStatus],
         outcome: Run,
         watch: Callable[[list[CellStatus]], None],
         device: str,
+        fail_fast: bool,
     ) -> None:
         self.executor = executor
         self.root = root
         self.todo = todo
         self.outcome = outcome
         self.watch = watch
+        self.fail_fast = fail_fast
         self.running: dict[Future[results.CellResult], tuple[CellStatus, FileLock]] = {}
         self.by_label = {status.cell.label: status for status in outcome.cells}
         self.provenance = provenance(device)
+        self.stopping = False
 
     def run(self) -> None:
-        while self.todo or self.running:
-            try:
+        with _first_ctrl_c(self._interrupt):
+            while self.todo or self.running:
                 self._turn()
-            except KeyboardInterrupt:
-                # Once: workers stop at the next step and checkpoint. Twice: at once.
-                self.outcome.interrupted = True
-                self.executor.stop()
-                for status in self.todo:
-                    status.state = "stopped"
-                self.todo.clear()
+
+    def _interrupt(self) -> None:
+        # A flag, for this is called in the middle of anything.
+        self.outcome.interrupted = self.stopping = True
 
     def _turn(self) -> None:
-        waiting_for_others = True
+        if self.stopping:
+            self.executor.stop()
+            for status in self.todo:
+                status.state = "stopped"
+            self.todo.clear()
         for _ in range(len(self.todo)):
-            if len(self.running) >= self.executor.jobs:
+            if len(self.running) >= self.executor.jobs or self.stopping:
                 break
             status = self.todo.popleft()
             if not self._start(status):
                 self.todo.append(status)
-        waiting_for_others = bool(self.todo) and not self.running
-        if waiting_for_others:
-            time.sleep(POLL_SECONDS)
-        done, _ = wait(self.running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        if self.running:
+            done, _ = wait(self.running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        else:
+            done = set()
+            if self.todo:  # all of them in another run's hands
+                time.sleep(POLL_SECONDS)
         for label, progress in self.executor.events():
             self.by_label[label].progress = progress
         for future in done:
@@ -220,52 +291,96 @@ class _Loop:
     def _start(self, status: CellStatus) -> bool:
         """Begin a cell; False if another run holds it."""
         folder = self.root / status.cell.path
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
         try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / ".lock")
             lock.acquire(timeout=0)
         except Timeout:
             status.state = "elsewhere"
             return False
-        # Another run may have finished seeds since the plan was made.
-        done = results.finished_seeds(self.root, status.cell)
-        status.missing = tuple(seed for seed in status.cell.seeds if seed not in done)
-        if not status.missing:
-            status.state = "done"
-            lock.release()
+        except OSError as error:
+            self._fail(status, f"{folder}: cannot write results: {error}", traceback.format_exc())
             return True
-        status.state = "running"
-        cell = status.cell.with_seeds(status.missing)
-        self.running[self.executor.submit(cell, folder / "checkpoint.pt")] = status, lock
+        try:
+            results.clean(folder)
+            # Another run may have finished seeds since the plan was made.
+            done = results.finished_seeds(self.root, status.cell)
+            status.missing = tuple(seed for seed in status.cell.seeds if seed not in done)
+            checkpoint = folder / results.CHECKPOINT
+            if status.missing:
+                cell = status.cell.with_seeds(status.missing)
+                future = self.executor.submit(cell, checkpoint.absolute())
+                self.running[future] = status, lock
+                status.state = "running"
+                return True
+            checkpoint.unlink(missing_ok=True)
+            status.state = "done"
+        except (OSError, results.ResultsError) as error:
+            self._fail(status, str(error), traceback.format_exc())
+        lock.release()
         return True
 
     def _finish(self, future: Future[results.CellResult]) -> None:
         from rocompare.engine import Interrupted
+        from rocompare.executor import CellFailed
 
         status, lock = self.running.pop(future)
         cell = status.cell.with_seeds(status.missing)
         try:
             results.save(self.root, cell, future.result(), self.provenance)
-            (self.root / cell.path / "checkpoint.pt").unlink(missing_ok=True)
+            (self.root / cell.path / results.CHECKPOINT).unlink(missing_ok=True)
             status.state = "done"
         except Interrupted:
             status.state = "stopped"
         except BrokenExecutor:
             self._fail(status, "a worker process was killed (out of memory?)", "")
+        except CellFailed as failure:  # whatever an algorithm or environment raises is data
+            self._fail(status, failure.error, failure.trace)
         except OSError as error:
-            self._fail(status, f"cannot write results: {error}", traceback.format_exc())
-        except Exception as error:  # whatever an algorithm or environment raises is data
+            text = f"{self.root / cell.path}: cannot write results: {error}"
+            self._fail(status, text, traceback.format_exc())
+        except Exception as error:
             text = f"{type(error).__name__}: {error}"
-            self._fail(status, text, "".join(traceback.format_exception(error)))
+            self._fail(status, text, traceback.format_exc())
         finally:
             lock.release()
 
     def _fail(self, status: CellStatus, error: str, trace: str) -> None:
         status.state, status.error = "failed", error
+        self.stopping = self.stopping or self.fail_fast
         try:
-            results.save_failure(self.root, status.cell, error, trace)
+            cell = status.cell.with_seeds(status.missing)
+            results.save_failure(self.root, cell, error, trace)
         except OSError as problem:
             self.outcome.messages.append(f"{status.cell.label}: {problem}")
+
+
+@contextlib.contextmanager
+def _first_ctrl_c(action: Callable[[], None]) -> Iterator[None]:
+    """Call ``action`` at the first Ctrl-C; the second raises ``KeyboardInterrupt``."""
+    before = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or before is not signal.default_int_handler:  # not ours to decide
+        yield
+        return
+
+    def first(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        action()
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def command_line() -> str:
+    """The command of this process, as one would type it again."""
+    script = Path(sys.argv[0])
+    module = script.name == "cli.py"
+    start = [Path(sys.executable).name, "-m", "rocompare.cli"] if module else [script.name]
+    return shlex.join([*start, *sys.argv[1:]])
 
 
 def provenance(device: str) -> dict[str, Any]:
@@ -281,7 +396,7 @@ def provenance(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command_line(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +29,29 @@ def soft_value(q: Tensor, log_p: Tensor | float, alpha: float) -> Tensor:
 def log_tanh_jacobian(z: Tensor) -> Tensor:
     """``log |d tanh(z)/dz|`` summed over the last axis, without the cancellation of 1 - tanh^2."""
     return 2 * (math.log(2) - z - softplus(-2 * z)).sum(-1)
+
+
+class Squashed(NamedTuple):
+    """The distribution of ``tanh(z)`` for Gaussian z; fields ``[..., D]``."""
+
+    mean: Tensor
+    log_std: Tensor
+
+    @classmethod
+    def of(cls, output: Tensor) -> Squashed:
+        """From a network's output ``[..., 2D]``; zeros give the standard deviation 1."""
+        mean, raw = output.chunk(2, -1)
+        return cls(mean, 7 * torch.sigmoid(raw + math.log(5 / 2)) - 5)
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """``z``, the action before tanh."""
+        return self.mean + self.log_std.exp() * noise
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """``[...]`` log-density of ``tanh(z)``."""
+        square = ((z - self.mean) * torch.exp(-self.log_std)).square()
+        log_normal = -0.5 * (square + math.log(2 * math.pi)) - self.log_std
+        return log_normal.sum(-1) - log_tanh_jacobian(z)
 
 
 def squashed_mixture(centre: Tensor, scale: float, streams: Streams) -> tuple[Tensor, Tensor]:

@@ -83,7 +83,8 @@ def iqm(values: ArrayLike) -> float:
     With fewer than four seeds nothing is cut off and it is the mean.
     """
     x = _sample(values)
-    return float(scipy.stats.trim_mean(x, 0.25)) if len(x) else math.nan
+    cut = len(x) // 4
+    return float(np.sort(x)[cut : len(x) - cut].mean()) if len(x) else math.nan
 
 
 def normalise(values: ArrayLike, safe: float, optimal: float) -> Array:
@@ -218,6 +219,51 @@ def permutation_test(a: ArrayLike, b: ArrayLike, alternative: Alternative = "two
     drawn and the observed one is counted with them, so that p is never 0 and the test keeps its
     level. Two-sided is twice the smaller one-sided p, as in scipy; ``less`` means that ``a`` is.
     """
+    return permutation_tests([(a, b)], alternative)[0]
+
+
+def permutation_tests(
+    pairs: Sequence[tuple[ArrayLike, ArrayLike]], alternative: Alternative = "two-sided"
+) -> list[float]:
+    """:func:`permutation_test` of each pair, thousands of them in seconds."""
+    p_values = [1.0] * len(pairs)
+    alike: dict[tuple[int, int], list[tuple[int, _Pooled]]] = {}
+    for i, (a, b) in enumerate(pairs):
+        pooled = _pool(a, b)
+        if pooled is not None:
+            alike.setdefault((len(pooled.values), pooled.size), []).append((i, pooled))
+    for (total, size), members in alike.items():
+        choices = _choices(total, size)
+        # The observed division is one of all, or counted with the random ones.
+        extra = 0 if math.comb(total, size) <= ENUMERATED else 1
+        for start in range(0, len(members), 32):  # bounds the memory
+            part = members[start : start + 32]
+            sums = choices @ np.stack([pooled.values for _, pooled in part], axis=1)
+            observed = np.array([pooled.observed for _, pooled in part])
+            # The same sum in another order may differ in its last digits.
+            at_least = (np.count_nonzero(sums >= observed - 1e-9, axis=0) + extra).tolist()
+            at_most = (np.count_nonzero(sums <= observed + 1e-9, axis=0) + extra).tolist()
+            for (i, pooled), more, fewer in zip(part, at_least, at_most, strict=True):
+                less, greater = (more, fewer) if pooled.swapped else (fewer, more)
+                count = {"less": less, "greater": greater}.get(alternative, 2 * min(less, greater))
+                p_values[i] = min(1.0, count / (len(choices) + extra))
+    return p_values
+
+
+class _Pooled(NamedTuple):
+    """Two samples as one, centred and scaled."""
+
+    values: Array
+    size: int
+    """Of the smaller sample, whose sum says all: the other's is its negative."""
+    observed: float
+    """That sum."""
+    swapped: bool
+    """Whether it is the second one's."""
+
+
+def _pool(a: ArrayLike, b: ArrayLike) -> _Pooled | None:
+    """None where all values are equal."""
     x, y = _sample(a), _sample(b)
     if not len(x) or not len(y):
         raise ValueError("a permutation test needs at least one seed on either side")
@@ -225,42 +271,26 @@ def permutation_test(a: ArrayLike, b: ArrayLike, alternative: Alternative = "two
     pooled = pooled - pooled.mean()
     scale = np.abs(pooled).max()
     if scale == 0:
-        return 1.0
+        return None
     pooled /= scale
-    # The sum of the smaller sample says all; the other's is its negative.
     swapped = len(y) < len(x)
     observed = pooled[len(x) :].sum() if swapped else pooled[: len(x)].sum()
-    size = min(len(x), len(y))
-    if math.comb(len(pooled), size) <= ENUMERATED:
-        sums, extra = pooled[_divisions(len(pooled), size)].sum(1), 0
-    else:
-        sums, extra = _random_sums(pooled, size), 1
-    # The same sum in another order may differ in its last digits.
-    at_least = (np.count_nonzero(sums >= observed - 1e-9) + extra) / (len(sums) + extra)
-    at_most = (np.count_nonzero(sums <= observed + 1e-9) + extra) / (len(sums) + extra)
-    less, greater = (at_least, at_most) if swapped else (at_most, at_least)
-    if alternative == "two-sided":
-        return min(1.0, 2 * min(less, greater))
-    return less if alternative == "less" else greater
+    return _Pooled(pooled, min(len(x), len(y)), float(observed), swapped)
 
 
 @functools.lru_cache(maxsize=4)
-def _divisions(total: int, size: int) -> NDArray[np.intp]:
-    """``[comb(total, size), size]``: every choice of ``size`` of ``total`` indices."""
-    flat = itertools.chain.from_iterable(itertools.combinations(range(total), size))
-    return np.fromiter(flat, dtype=np.intp).reshape(-1, size)
-
-
-def _random_sums(pooled: Array, size: int) -> Array:
-    """``[PERMUTATIONS]`` sums of ``size`` of the values, drawn without replacement."""
-    random = np.random.default_rng(0)
-    sums = np.empty(PERMUTATIONS)
-    block = max(1, 1_000_000 // len(pooled))  # bounds the memory
-    for start in range(0, PERMUTATIONS, block):
-        part = sums[start : start + block]
-        rows = np.broadcast_to(pooled, (len(part), len(pooled)))
-        part[:] = random.permuted(rows, axis=1)[:, :size].sum(1)
-    return sums
+def _choices(total: int, size: int) -> Array:
+    """``[D, total]``: 1 where a value is chosen, of every division or of random ones."""
+    if math.comb(total, size) <= ENUMERATED:
+        flat = itertools.chain.from_iterable(itertools.combinations(range(total), size))
+        indices = np.fromiter(flat, dtype=np.intp).reshape(-1, size)
+    else:
+        random = np.random.default_rng(0)
+        order = np.broadcast_to(np.arange(total), (PERMUTATIONS, total))
+        indices = random.permuted(order, axis=1)[:, :size]
+    chosen = np.zeros((len(indices), total))
+    np.put_along_axis(chosen, indices, 1.0, axis=1)
+    return chosen
 
 
 def significant(p: float, alpha: float) -> bool:
@@ -293,6 +323,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+@functools.lru_cache(maxsize=4096)
 def fisher_test(
     successes_a: int, n: int, successes_b: int, m: int, alternative: Alternative = "two-sided"
 ) -> float:
@@ -317,10 +348,17 @@ def detectable_shift(std: float, n: int, m: int, alpha: float, power: float = 0.
     """
     if not significant(smallest_p(n, m), alpha):
         return math.inf
-    t = scipy.stats.t(n + m - 2)
-    return float((t.ppf(1 - alpha / 2) + t.ppf(power)) * std * math.sqrt(1 / n + 1 / m))
+    return _shift_in_errors(n + m - 2, alpha, power) * std * math.sqrt(1 / n + 1 / m)
 
 
+@functools.lru_cache(maxsize=256)
+def _shift_in_errors(freedom: int, alpha: float, power: float) -> float:
+    """The detectable difference in standard errors of a difference of means."""
+    t = scipy.stats.t(freedom)
+    return float(t.ppf(1 - alpha / 2) + t.ppf(power))
+
+
+@functools.lru_cache(maxsize=1024)
 def detectable_successes(successes: int, n: int, m: int, alpha: float) -> int | None:
     """Most successes in ``m`` new seeds that are significantly fewer than ``successes`` of ``n``.
 

@@ -31,7 +31,7 @@ randomness that no baseline has; the noiseless mode xi = 0 needs no communicatio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -51,15 +51,15 @@ class SVNR:
     version = 1
 
     class Config(api.Config):
-        random_until: float = Field(0.2, ge=0, le=1)
+        random_until: Annotated[float, api.Search(0.1, 0.5, log=False)] = Field(0.2, ge=0, le=1)
         """Fraction of the budget in which actions are uniform over the action box."""
-        alpha_first: float = Field(30.0, gt=0)
+        alpha_first: Annotated[float, api.Search(3, 300)] = Field(30.0, gt=0)
         """Entropy temperature until ``alpha_begin``, in units of reward."""
-        alpha_last: float = Field(0.1, gt=0)
+        alpha_last: Annotated[float, api.Search(0.03, 1)] = Field(0.1, gt=0)
         """Entropy temperature from ``alpha_end`` on."""
         alpha_begin: float = Field(0.1, ge=0, le=1)
         """Share of the budget at which the geometric fall of alpha begins."""
-        alpha_end: float = Field(0.8, ge=0, le=1)
+        alpha_end: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(0.8, ge=0, le=1)
         """Share of the budget at which it ends."""
         particles: int = Field(32, ge=2)
         """Action samples K per state."""
@@ -71,46 +71,40 @@ class SVNR:
         """Coordinates in agent i's kernel: (u_i, u_{C_i}), all of u, or u_i alone."""
         hears: Literal["nested", "own"] = "nested"
         """Whose noise agent i hears: its own and that of C_i, or its own alone."""
-        bandwidth: float = Field(1.0, gt=0)
+        bandwidth: Annotated[float, api.Search(0.3, 3)] = Field(1.0, gt=0)
         """Factor on the kernels' median heuristic."""
         rounds: int = Field(2, gt=0)
         """Negotiation rounds."""
         proposal_scale: float = Field(0.3, gt=0)
         """Standard deviation of the soft value's Gaussian proposals, before tanh."""
-        policy_lr: float = Field(0.01, gt=0)
-        critic_lr: float = Field(0.02, gt=0)
+        policy_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.01, gt=0)
+        critic_lr: Annotated[float, api.Search(3e-3, 0.1)] = Field(0.02, gt=0)
         hidden: int = Field(64, gt=0)
         """Units in each of two hidden layers."""
         policy_activation: Activation = "tanh"
         critic_activation: Activation = "silu"
         critic_input_scale: float = Field(3.0, gt=0)
-        critic_output_scale: float = Field(10.0, gt=0)
+        critic_output_scale: Annotated[float, api.Search(1, 100)] = Field(10.0, gt=0)
 
     def __init__(
         self, spec: api.EnvSpec, config: SVNR.Config, seeds: Sequence[int], device: torch.device
     ) -> None:
-        self.spec, self.config = spec, config
+        self.spec, self.config, c = spec, config, config
         n_seeds, n, a, o = len(seeds), spec.n_agents, spec.action_dim, spec.obs_dim
-        h, init = config.hidden, Streams(seeds, "init", device)
+        h, init = c.hidden, Streams(seeds, "init", device)
         self.noise = Streams(seeds, "update", device)
         self.explore = Streams(seeds, "explore", device)
         self.execute = Streams(seeds, "execute", device)
-        self.policy = MLP((n_seeds, n), (o + n * a, h, h, a), config.policy_activation, init)
-        self.critic = MLP(
-            (n_seeds,),
-            (n * (o + a), h, h, 1),
-            config.critic_activation,
-            init,
-            input_scale=config.critic_input_scale,
-            output_scale=config.critic_output_scale,
-        )
+        self.policy = MLP((n_seeds, n), (o + n * a, h, h, a), c.policy_activation, init)
+        scales = {"input_scale": c.critic_input_scale, "output_scale": c.critic_output_scale}
+        self.critic = MLP((n_seeds,), (n * (o + a), h, h, 1), c.critic_activation, init, **scales)
         self.target = self.critic.clone()
-        self.policy_adam = Adam(self.policy, config.policy_lr)
-        self.critic_adam = Adam(self.critic, config.critic_lr)
+        self.policy_adam = Adam(self.policy, c.policy_lr)
+        self.critic_adam = Adam(self.critic, c.critic_lr)
         own, nested = torch.eye(n, device=device), torch.ones(n, n, device=device).tril()
-        heard = (nested if config.hears == "nested" else own) - own
+        heard = (nested if c.hears == "nested" else own) - own
         self.own, self.heard = own[:, None, :, None], heard[:, None, :, None]  # [N, 1, N, 1]
-        self.mask = {"nested": nested, "full": torch.ones_like(own), "own": own}[config.kernel]
+        self.mask = {"nested": nested, "full": torch.ones_like(own), "own": own}[c.kernel]
 
     def act(self, obs: Tensor, mode: api.Mode) -> Tensor:
         shape = obs.shape[1], self.spec.n_agents, self.spec.action_dim
@@ -185,15 +179,18 @@ class SVNR:
         updated = u.transpose(2, 3)  # [S, B, N, K, A]
         if self.config.split_particles:
             half = u.shape[2] // 2
-            fixed, score, updated = (
-                fixed[..., half:, :],
-                score[..., half:, :],
-                updated[..., :half, :],
-            )
+            fixed, score = fixed[..., half:, :], score[..., half:, :]
+            updated = updated[..., :half, :]
         direction = stein_direction(
             fixed, updated.detach(), score, self.mask, self.config.bandwidth
         )
         return -(updated * direction).sum(-1).mean((1, 3))
+
+    def beliefs(self, batch: api.Batch, own: Tensor, streams: Streams) -> Tensor:
+        """Draws of the negotiated joint policy: every agent perceives the same one."""
+        k, n, a = batch.action.shape[1:]
+        joint = self._negotiate(batch.obs.expand(-1, k, -1, -1), streams.normal(k, n, a))
+        return joint[:, None, None].expand(-1, n, -1, -1, -1, -1)
 
     def state_dict(self) -> dict[str, Any]:
         return state_of(self)

@@ -247,7 +247,9 @@ def test_the_benchs_plain_code_is_maddpg():
     plain = bench.PlainMADDPG(of, 16)
     cls = registry.load("algorithm", "maddpg")
     scales = {"critic_input_scale": 1.0, "critic_output_scale": 1.0, "saturation": 0.0}
-    config = cls.Config(hidden=bench.HIDDEN, critic_activation="relu", **scales)
+    config = cls.Config(
+        hidden=bench.HIDDEN, critic_activation="relu", critic_lr=0.01, **scales
+    )  # fmt: skip
     ours = cls(of, config, (0,), bench.CPU)
     for mlp, nets in (
         (ours.actor, plain.actors), (ours.critic, plain.critics),
@@ -300,7 +302,7 @@ def test_suites_of_the_readme_parse():
 
 
 def test_the_readmes_algorithm_trains(tmp_path):
-    """The example is complete, and does learn: better than the uniform policy's mean of -50."""
+    """The example is complete, and does learn: far better than the uniform policy's -24 and -31."""
     readme = Path("README.md").read_text()
     code = next(b for b in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "Mine" in b)
     (tmp_path / "mine.py").write_text(code)
@@ -312,4 +314,4 @@ def test_the_readmes_algorithm_trains(tmp_path):
     table = rocompare("table", "results", "--format", "json", cwd=tmp_path)
     cells = json.loads(table.stdout)["cells"]
     assert {cell["n"] for cell in cells} == {2}
-    assert all(cell["mean"] > -30 for cell in cells)
+    assert all(cell["mean"] > 5 for cell in cells)

@@ -6,9 +6,11 @@ import math
 import pytest
 import torch
 
-from rocompare import engine
+from rocompare import engine, ro
 from rocompare.config import parse_suite
 from rocompare.engine import Interrupted, _Training, train_cell
+from rocompare.envs.max_of_three import MaxOfThree
+from rocompare.ro import executed_ro
 from tests.probe import Recorder
 
 SUITE = """
@@ -145,6 +147,7 @@ scenarios: {easy: {env: max_of_three}}
         continued = train_cell(chosen, checkpoint=path)
         assert records(continued) == records(whole)
         assert continued.curve == whole.curve
+        assert continued.diagnosis == whole.diagnosis
         path.unlink()
 
 
@@ -224,9 +227,13 @@ def test_stepping_the_environment_is_a_small_part_of_training():
             self.numbers += first.numel() if isinstance(first, torch.Tensor) else 0
             return out
 
-    text = SUITE.format(
-        seeds="10", steps=6400, envs=64, points=1, algorithm="", env="env: particle_gather"
-    ).replace("tests.probe:Recorder", "baselines.maddpg:MADDPG").replace(", }}", "}}")
+    text = (
+        SUITE.format(
+            seeds="10", steps=6400, envs=64, points=1, algorithm="", env="env: particle_gather"
+        )
+        .replace("tests.probe:Recorder", "baselines.maddpg:MADDPG")
+        .replace(", }}", "}}")
+    )
     training = _Training(parse_suite(text).cells()[0], torch.device("cpu"))
     while training.step < training.n_steps // 2:
         training.advance()
@@ -236,3 +243,35 @@ def test_stepping_the_environment_is_a_small_part_of_training():
     with Count() as own:
         training.env.step(action)
     assert 10 * own.numbers < whole.numbers
+
+
+def test_ro_is_measured_where_it_can_be():
+    """Recorder plays one constant action in both modes; it says nothing of beliefs."""
+    result = train_cell(cell(env=GAME))
+    assert [row[:2] for row in result.diagnosis] == [row[:2] for row in result.curve]
+    game = MaxOfThree(MaxOfThree.Config(), [0], 1)
+    for seed, row in zip(result.seeds, result.diagnosis[-2:], strict=True):
+        action = torch.tensor(seed.actions).view(1, -1, 3, 1)
+        assert row[2] == pytest.approx(executed_ro(game.reward, action).item(), abs=1e-4)
+        assert math.isnan(row[3])
+    assert train_cell(cell()).diagnosis == []  # episodes of several steps
+
+
+def test_measuring_ro_does_not_change_training(monkeypatch):
+    suite = """
+name: probe
+seeds: [2, 5]
+budget: {env_steps: 60}
+evaluation: {episodes: 5, points: 6}
+algorithms: {svnr: {hidden: 8, particles: 4}, lenient_madrl: {hidden: 8}, pr2: {hidden: 8}}
+scenarios: {easy: {env: max_of_three}}
+"""
+    for chosen in parse_suite(suite).cells():
+        measured = train_cell(chosen)
+        assert all(math.isfinite(x) for row in measured.diagnosis for x in row)
+        with monkeypatch.context() as patch:
+            patch.setattr(ro, "executed_unavailable", lambda spec, env: "not now")
+            plain = train_cell(chosen)
+        assert plain.diagnosis == []
+        assert records(plain) == records(measured)
+        assert plain.curve == measured.curve

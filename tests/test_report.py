@@ -2,6 +2,10 @@
 
 import json
 import math
+import re
+import shutil
+import subprocess
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -104,7 +108,7 @@ def test_every_published_value_of_table_1_is_there():
 def test_mixed_configurations_are_never_averaged(folder):
     other = parse_suite(SUITE.replace("svnr: {}", "svnr: {rounds: 3}")).cells()[0]
     results.save(folder, other, cell_result([7]), {})
-    with pytest.raises(results.ResultsError, match="2 configurations"):
+    with pytest.raises(results.ResultsError, match="two configurations"):
         report.return_table(folder)
 
 
@@ -122,6 +126,38 @@ def test_latex_escapes_names(folder):
     latex = report.render(report.return_table(folder), "latex")
     assert r"max\_of\_three\_s2\_3.0" in latex
     assert r"$\mathbf{10.00 \pm 0.82}$" in latex
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX is installed")
+def test_latex_compiles(folder, tmp_path_factory):
+    tables = [report.return_table(folder, statistic=name) for name in report.DEFINITIONS]
+    tables.append(report.return_table(folder, reference="paper_table1"))
+    body = "\\par\n".join(report.render(table, "latex") for table in tables)
+    page = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}" + body
+    where = tmp_path_factory.mktemp("latex")
+    (where / "page.tex").write_text(page + "\\end{document}\n", encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    answer = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout[-1000:]
+    assert "Missing character" not in answer.stdout
+
+
+def test_html_is_one_escaped_table(folder):
+    table = report.return_table(folder, reference="paper_table1")
+    html = report.render(table, "html")
+    rows = re.findall(r"<tr>(.*?)</tr>", html)
+    assert rows[0] == (
+        '<th scope="col">algorithm</th><th scope="col">max_of_three_s2_3.0</th>'
+        '<th scope="col">other</th>'
+    )
+    assert rows[1] == (
+        '<th scope="row">svnr</th><td><strong>10.00 ± 0.82</strong><br>9.60 ± 0.30</td>'
+        "<td><strong>1.50 ± 0.71 (n=2)</strong></td>"
+    )
+    assert "<caption>Return: " in html
+    escaped = replace(table, algorithms=["<b>&"], notes=["<i>"])
+    assert "&lt;b&gt;&amp;" in report.render(escaped, "html")
+    assert "<caption>&lt;i&gt;" in report.render(escaped, "html")
 
 
 def test_the_order_of_rows_and_columns_is_the_references(folder):

@@ -110,10 +110,23 @@ def test_a_save_that_an_older_version_began_is_finished(tmp_path):
     assert rocompare.load_results(tmp_path)["seed"].tolist() == [1, 2]
 
 
+def test_a_curve_keeps_its_digits_when_seeds_are_added(tmp_path):
+    path = folder_of(tmp_path) / "curve.csv"
+    one = CellResult([record(1)], [(1, 50, 0.1 + 0.2, 1 / 3, 0.0, 1.0)])
+    results.save(tmp_path, CELLS[0], one, {})
+    line = "1,50,0.30000000000000004,0.3333333333333333,0.0,1.0"
+    assert path.read_text().splitlines()[1:] == [line]
+    results.save(tmp_path, CELLS[0], cell_result([0]), {})
+    assert path.read_text().splitlines()[3:] == [line]
+    path.write_text(path.read_text() + "one,50,0,0,0,0\n")
+    with pytest.raises(ResultsError, match="not a learning curve"):
+        results.save(tmp_path, CELLS[0], cell_result([2]), {})
+
+
 def test_no_temporary_files_stay(tmp_path):
     results.save(tmp_path, CELLS[0], cell_result([0]), {})
     names = sorted(p.name for p in folder_of(tmp_path).iterdir())
-    assert names == ["config.yaml", "curve.csv", "provenance.json", "seed_0.json"]
+    assert names == ["config.yaml", "curve.csv", "provenance.json", "seed_0.json", "summary.json"]
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):

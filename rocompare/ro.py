@@ -1,0 +1,185 @@
+"""Relative over-generalization as numbers: Definitions 2.1 and 2.2, for games of one step.
+
+Sheng et al. (AAMAS 2025), in units of reward, so that both can be read beside the return:
+
+- **Executed RO**: the largest gain, over agents, of agent i answering what the others do::
+
+      max_i E_u[max_{u_i} r(u_i, u_-i) - r(u)]         u: the executed joint actions
+
+  It says whether a joint policy miscoordinates. It is 0 in every equilibrium, the safe one too.
+
+- **Perceived RO**: the largest regret, over agents, of agent i's best policy for what it believes
+  of the others, rho_i, against its best policy for what the optimal joint policy does::
+
+      alpha max_i (min_pi KL(pi rho_i || pi*) - min_pi KL(pi pi*(u_-i) || pi*))
+      pi*(u) = exp(r(u)/alpha) / Z
+
+  Here pi chooses without knowing u_-i, so an agent averages over partners, as it does when it
+  over-generalizes: with alpha -> 0 and one optimum, the regret is the optimal reward minus
+  max_{u_i} E_rho[r]. A negative regret is none, by the definition. So it says little in games of
+  several optima that must not be mixed, as the penalty game: pi* mixes them, its marginals are
+  regretful themselves, and no belief is much worse.
+
+Both are exact on a grid of actions. Where rho_i may depend on the own action (PR2), the minimum is
+over pi(u_i) rho_i(u_-i | u_i). rho_i is what ``Algorithm.beliefs`` draws, its entropy that of the
+draws' frequencies on the grid: too small by at most log(cells/draws), times alpha.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rocompare.api import EnvSpec
+
+COLUMNS = ("executed_ro", "perceived_ro")
+ANSWERS = 201
+"""Actions that an agent may answer with, evenly spaced."""
+EXECUTED = 20
+"""Executed joint actions that are answered, per seed and evaluation."""
+DRAWS = 64
+"""Draws of each belief."""
+GRID = {2: 41, 3: 41, 4: 21}
+"""Actions of each agent on the grid of perceived RO, by the number of agents."""
+ALPHA = 0.01
+"""Temperature of the optimal joint policy, as a share of optimal minus safe return."""
+
+
+def executed_unavailable(spec: EnvSpec, env: Any) -> str:
+    """Why executed RO cannot be measured, or nothing."""
+    if spec.horizon > 1:
+        return (
+            f"episodes last up to {spec.horizon} steps: the answer to others' revealed actions is "
+            "then a policy, which would have to be learned"
+        )
+    if not spec.constant_obs or spec.action_dim > 1 or not hasattr(env, "reward"):
+        return "the game needs a constant observation, scalar actions and a method reward(action)"
+    return "" if spec.n_agents > 1 else "there is one agent only"
+
+
+def perceived_unavailable(spec: EnvSpec, env: Any, algorithm: Any) -> str:
+    """Why perceived RO cannot be measured, or nothing."""
+    if executed_unavailable(spec, env):
+        return executed_unavailable(spec, env)
+    if spec.n_agents not in GRID:
+        return (
+            f"the optimal joint policy is known on a grid of all joint actions, which for "
+            f"{spec.n_agents} agents is too large (up to {max(GRID)} are possible)"
+        )
+    if not hasattr(algorithm, "beliefs"):
+        return "the algorithm does not say what its agents believe: it has no method beliefs"
+    return ""
+
+
+def executed_ro(reward: Callable[[Tensor], Tensor], action: Tensor) -> Tensor:
+    """``[S]``, of the executed joint actions ``action [S, M, N, 1]``.
+
+    Args:
+        reward: ``[..., N, 1]`` in ``[-1, 1]`` -> ``[...]``.
+    """
+    now = reward(action)  # [S, M]
+    answers = torch.linspace(-1, 1, ANSWERS, device=action.device, dtype=action.dtype)
+    gains = []
+    for i in range(action.shape[2]):
+        joint = action.unsqueeze(2).repeat(1, 1, ANSWERS, 1, 1)
+        joint[:, :, :, i, 0] = answers
+        gain = reward(joint).amax(2) - now  # less than 0 if the action itself is off the grid
+        gains.append(torch.where(gain.isnan(), gain, gain.clamp(min=0)).mean(1))
+    return torch.stack(gains).amax(0)
+
+
+class Grid:
+    """A one-step game on a grid of joint actions, with its optimal joint policy.
+
+    Args:
+        reward: ``[..., N, 1]`` in ``[-1, 1]`` -> ``[...]``.
+        alpha: temperature of the optimal joint policy, in units of reward.
+        points: actions of each agent.
+    """
+
+    def __init__(
+        self,
+        reward: Callable[[Tensor], Tensor],
+        n_agents: int,
+        alpha: float,
+        points: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.alpha, self.points = alpha, points
+        self.actions = torch.linspace(-1, 1, points, device=device)
+        joint = torch.cartesian_prod(*[self.actions] * n_agents).unsqueeze(-1)  # [G^N, N, 1]
+        log_optimal = (reward(joint).double() / alpha).log_softmax(0)
+        table = log_optimal.view([points] * n_agents)
+        # Agent i's action first, then a code of the others', in their order.
+        self.log_optimal = torch.stack(
+            [table.movedim(i, 0).reshape(points, -1) for i in range(n_agents)]
+        )  # [N, G, G^(N-1)]
+        self.places = torch.zeros(n_agents, n_agents, dtype=torch.long, device=device)
+        for i in range(n_agents):
+            others = [j for j in range(n_agents) if j != i]
+            for power, j in enumerate(reversed(others)):
+                self.places[i, j] = points**power
+        log_others = self.log_optimal.logsumexp(1)  # [N, G^(N-1)], the optimal pi*(u_-i)
+        rho = log_others.exp()
+        expected = (self.log_optimal * rho.unsqueeze(1)).sum(-1)  # [N, G]
+        entropy = -(rho * log_others).sum(-1)
+        self.least = _least_divergence(expected, entropy.unsqueeze(-1))  # [N]
+
+    def perceived_ro(self, draws: Tensor) -> Tensor:
+        """``[S]``, of what each agent believes.
+
+        Args:
+            draws: ``[S, N, M, K, N, 1]``: K joint actions as agent i believes them, of which its
+                own entry is ignored; for each of the M = ``points`` own actions, or M = 1 where
+                its belief does not depend on its own action.
+        """
+        known = draws.isfinite().all(-1).all(-1).all(-1).all(-1)  # [S, N]
+        place = (draws.squeeze(-1).nan_to_num() + 1) * (0.5 * (self.points - 1))
+        place = place.round().long().clamp_(0, self.points - 1)  # [S, N, M, K, N]
+        code = (place * self.places[:, None, None, :]).sum(-1)  # [S, N, M, K]
+        count = (code.unsqueeze(-1) == code.unsqueeze(-2)).sum(-1)
+        entropy = math.log(code.shape[-1]) - count.double().log().mean(-1)  # [S, N, M]
+        table = self.log_optimal.expand(code.shape[0], -1, -1, -1)
+        expected = table.gather(3, code.expand(-1, -1, self.points, -1)).mean(-1)  # [S, N, G]
+        regret = self.alpha * (_least_divergence(expected, entropy) - self.least)
+        return torch.where(known, regret.clamp(min=0), math.nan).amax(1)
+
+
+def _least_divergence(expected: Tensor, entropy: Tensor) -> Tensor:
+    """``min_pi KL(pi rho || pi*)``: ``[...]``.
+
+    Args:
+        expected: ``[..., G]`` the mean of ``log pi*(u_i, u_-i)`` over rho, for each own action.
+        entropy: ``[..., G or 1]`` of rho there.
+    """
+    # The divergence is E_pi[log pi(u_i) - entropy(u_i) - expected(u_i)], least where pi is
+    # proportional to exp(entropy + expected).
+    return -(expected + entropy).logsumexp(-1)
+
+
+def grid_of(spec: EnvSpec, env: Any, device: torch.device | str = "cpu") -> Grid:
+    """The grid of a game for which :func:`perceived_unavailable` says nothing."""
+    alpha = ALPHA * (spec.optimal_return - spec.safe_return)
+    return Grid(env.reward, spec.n_agents, alpha, GRID[spec.n_agents], device)
+
+
+def joint_of(others: Tensor, rest: Tensor, k: int) -> Tensor:
+    """Put draws of the others' actions in their places; agents' own entries are 0.
+
+    Args:
+        others: ``[S, N, M*K, (N-1)*A]``
+        rest: ``[N, N-1]`` whose actions these are, agent by agent.
+        k: draws K for each of M own actions.
+
+    Returns:
+        ``[S, N, M, K, N, A]``
+    """
+    n = rest.shape[0]
+    others = others.unflatten(-1, (n - 1, -1)).unflatten(2, (-1, k))  # [S, N, M, K, N-1, A]
+    index = rest.view(1, n, 1, 1, n - 1, 1).expand_as(others)
+    joint = others.new_zeros(*others.shape[:4], n, others.shape[-1])
+    return joint.scatter_(4, index, others)

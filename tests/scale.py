@@ -1,0 +1,90 @@
+"""Ten thousand cells: what reading them costs. Not a test; run it by hand.
+
+    python tests/scale.py FOLDER [CELLS [SEEDS]]
+
+makes a results folder of made-up returns, then measures the commands that read all of it. `check`
+reads it twice, as its own reference.
+"""
+
+import json
+import math
+import os
+import random
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rocompare import results
+from rocompare.config import Cell, parse_suite
+
+
+def suite_text(cells: int, seeds: int) -> str:
+    """A suite of about ``cells`` cells: as many algorithms as scenarios."""
+    side = math.ceil(math.sqrt(cells))
+    return "\n".join(
+        [
+            "name: scale",
+            f"seeds: {seeds}",
+            "budget: {env_steps: 1000}",
+            "algorithms:",
+            *(f"  a{i}: {{use: maddpg, hidden: {i + 1}}}" for i in range(side)),
+            "scenarios:",
+            *(f"  s{i}: {{env: max_of_three, s2: {1 + i / 100}}}" for i in range(side)),
+        ]
+    )
+
+
+def save(root: Path, cell: Cell) -> None:
+    """What a finished cell leaves: 100 evaluation episodes a seed, 20 points a curve."""
+    random.seed(cell.key)
+    seeds, curve = [], []
+    for seed in cell.seeds:
+        found = random.random() < 0.5
+        returns = [round(random.gauss(10 if found else 0, 0.1), 6) for _ in range(100)]
+        basin = "optimum" if found else "safe"
+        actions = [[random.random() for _ in range(3)] for _ in range(20)]
+        seeds.append(
+            results.SeedResult(
+                seed, returns, returns, basin, basin, False, 1000, 1800, 12345, 1.0, actions
+            )
+        )
+        curve += [(seed, 50 * (i + 1), returns[i], returns[i], 0.5, 0.5) for i in range(20)]
+    results.save(root, cell, results.CellResult(seeds, curve), {"made": "up"})
+
+
+def measured(*arguments: str) -> None:
+    """Time and peak memory of a command."""
+    start = time.monotonic()
+    command = [sys.executable, "-m", "rocompare.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    seconds = time.monotonic() - start
+    # The largest of all children so far: commands stand in the order of what they need.
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    last = (done.stdout or done.stderr).strip().splitlines()[-1:]
+    print(f"{seconds:6.1f} s {peak:6.0f} MB  exit {done.returncode}  {arguments[0]}: {last}")
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    cells, seeds = (int(a) for a in [*sys.argv[2:], "10000", "20"][:2])
+    folder.mkdir(parents=True, exist_ok=True)
+    suite = folder / "scale.yaml"
+    suite.write_text(suite_text(cells, seeds))
+    start = time.monotonic()
+    os.fsync = lambda descriptor: None  # half a million of them take an hour
+    root = folder / "results"
+    for cell in parse_suite(suite.read_text()).cells():
+        if not (root / cell.path / "summary.json").exists():
+            save(root, cell)
+    files = sum(1 for _ in root.rglob("*") if _.is_file())
+    print(f"{files} files in {time.monotonic() - start:.0f} s")
+    measured("run", str(suite), "--results", str(root), "--plan")
+    measured("table", str(root))
+    measured("check", str(root), "--against", str(root))
+    print(json.dumps({"cells": cells, "seeds": seeds}))
+
+
+if __name__ == "__main__":
+    main()
