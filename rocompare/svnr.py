@@ -18,9 +18,9 @@ Choices where the abstract is silent, and deviations:
 - Every particle is both fixed and updated; ``split_particles`` makes halves of them instead.
 - ``rounds`` K > 1 negotiates (Theorem 3.1): u^0 = xi, u^{k+1}_i = f_i(xi_i; u^k_{C_i}, s): agent
   i hears proposals instead of noise, held fixed in its own gradient.
-- The soft value is an importance-sampled integral; its proposal is half uniform, half around
-  ``VALUE_PARTICLES`` of the policy's samples, with the exact log-density. A mean over the samples
-  without a density would turn into a maximum as alpha falls.
+- The soft value is an importance-sampled integral, the box's volume counted as 1; its proposal is
+  half uniform, half around ``VALUE_PARTICLES`` of the policy's samples, with the exact density: a
+  mean over the samples without one would turn into a maximum as alpha falls.
 - Agents condition on their own observation, not on the state; learning rates decay; the critic's
   inputs and outputs are scaled.
 
