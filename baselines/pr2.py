@@ -19,7 +19,7 @@ Deviations:
   which ``policy: stochastic`` samples by SVGD with the gradient above as score. The paper's
   practical form, ``policy: deterministic`` with Gaussian exploration, stays on one of the
   marginal's hills, even with exact Q and rho.
-- The target's soft marginal is importance-sampled from a mixture, half uniform, half near rho_i.
+- The target's soft marginal is importance-sampled, half uniform, half by rho_i; box volumes are 1.
 - Every particle is both fixed and updated; alpha falls geometrically, learning rates as a cosine.
 - Policies and rho_i see the agent's own observation, critics all of them.
 - ``level`` k > 1: rho_i simulates the others' answer to the level-j action, and the same policy,

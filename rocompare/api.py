@@ -122,7 +122,9 @@ class Env(Protocol):
 
     ``Config`` is a pydantic model of the environment's parameters and ``version`` an int that
     changes whenever results are no longer comparable. A game of one step may have a method
-    ``reward(action [..., N, A]) -> [...]`` besides; then ``rocompare.ro`` measures in it.
+    ``reward(action [..., N, A]) -> [...]`` besides; then ``rocompare.ro`` measures in it. An
+    environment in which things move in the plane may have ``positions(obs)``, from
+    ``obs [S, E, N, O]`` to where they stand, ``[S, E, P, 2]``: then an episode per seed is drawn.
     """
 
     spec: EnvSpec

@@ -59,6 +59,9 @@ class Evaluation:
     basin: Tensor
     actions: Tensor | None
     """``[S, episodes, N*A]`` in one-step games"""
+    path: Tensor | None = None
+    """``[S, T+1, P, 2]`` positions in the first episode, NaN after its end, where an environment
+    has positions"""
 
     def in_optimum(self) -> Tensor:
         """``[S]`` share of the episodes that ended in the optimum's basin."""
@@ -140,17 +143,27 @@ class _Training:
         returns = torch.zeros(shape, device=self.device)
         basin = torch.zeros(shape, dtype=torch.long, device=self.device)
         running = torch.ones(shape, dtype=torch.bool, device=self.device)
+        positions = getattr(env, "positions", None)
+        path = [] if positions is None else [positions(obs)[:, 0]]
         for _ in range(self.spec.horizon):
             action = self.algorithm.act(obs, mode)
             step = env.step(action)
             returns += torch.where(running, step.reward, 0.0)
+            if positions is not None:
+                moved = positions(step.next_obs)[:, 0]  # [S, P, 2]
+                path.append(torch.where(running[:, :1, None], moved, math.nan))
             ended = running & (step.terminated | step.truncated)
             basin = torch.where(ended, step.basin, basin)
             running = running & ~ended
             obs = step.obs
             if not running.any():
                 break
-        return Evaluation(returns, basin, action.flatten(2) if self.spec.horizon == 1 else None)
+        return Evaluation(
+            returns,
+            basin,
+            action.flatten(2) if self.spec.horizon == 1 else None,
+            torch.stack(path, 1) if path else None,
+        )
 
     def record(self, metrics: dict[str, Tensor]) -> tuple[Evaluation, Evaluation]:
         """Evaluate both ways and extend the learning curves."""
@@ -214,7 +227,17 @@ class _Training:
                     ],
                 )
             )
-        return CellResult(records, self.curve, self.diagnosis)
+        return CellResult(records, self.curve, self.diagnosis, self.episodes(execute))
+
+    def episodes(self, evaluation: Evaluation) -> dict[int, list[Any]]:
+        """By seed, the positions of its first episode, ``[T+1][P][2]``."""
+        if evaluation.path is None:
+            return {}
+        paths = (path[path.flatten(1).isfinite().all(1)].tolist() for path in evaluation.path)
+        return {
+            seed: [[[round(x, 4) for x in point] for point in frame] for frame in path]
+            for seed, path in zip(self.cell.seeds, paths, strict=True)
+        }
 
     def majority(self, basin: Tensor) -> str:
         counts = torch.bincount(basin, minlength=len(self.spec.basins))

@@ -1,4 +1,5 @@
-"""Results as pictures that fit a paper's column: curves, seeds, success, profiles, landscapes.
+"""Results as pictures that fit a paper's column: curves, seeds, success, profiles, landscapes,
+episodes.
 
 Every picture is a :class:`Plot`, a matplotlib figure with the caption that explains it. They are
 drawn without pyplot, so there is no global state, and the same files give the same bytes. An
@@ -28,10 +29,12 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 
 from rocompare import registry, results, stats
 from rocompare.compare import declared_returns
 from rocompare.envs.max_of_three import MaxOfThree
+from rocompare.envs.particle_gather import ParticleGather
 
 FORMATS = ("png", "svg", "pdf")
 WIDTH = 3.3
@@ -50,6 +53,8 @@ _FIXED = {
 _OTHER_COLORS = ("#000000", "#8C8C8C", "#882255", "#332288")
 _OTHER_MARKERS = ("X", "*", "<", ">", "h")
 _GREY = "0.35"
+_FRAMES = 4
+"""Frames of an episode's strip."""
 # Below the safe return in greys, above it in yellows, on which every algorithm's colour shows.
 _LAND = ("#ffffff", "#f3f3f3", "#e4e4e4", "#d2d2d2", "#bdbdbd", "#fbf0b8", "#f2d957")
 _HALO = patheffects.withStroke(linewidth=1.5, foreground="white", alpha=0.8)
@@ -133,6 +138,10 @@ class Data:
     diagnosis: pd.DataFrame = field(default_factory=lambda: _no_rows(results.DIAGNOSIS_COLUMNS))
     """Executed and perceived RO, a row per seed and evaluation"""
     sweeps: list[Sweep] = field(default_factory=list)
+    episodes: dict[tuple[str, str], dict[int, np.ndarray]] = field(default_factory=dict)
+    """``(algorithm, scenario) -> seed -> [T+1, P, 2]`` positions in one evaluation episode"""
+    landmarks: dict[str, float] = field(default_factory=dict)
+    """By scenario, the radius of the landmark at the centre, where there is one"""
 
     @property
     def algorithms(self) -> list[str]:
@@ -177,6 +186,7 @@ def load(path: str | Path) -> Data:
         notes.append("no learning curves: no cell has a curve.csv with rows")
     returns: dict[str, tuple[float, float]] = {}
     games: dict[str, MaxOfThree] = {}
+    landmarks: dict[str, float] = {}
     for scenario, config in {cell[1]: configs[cell]["scenario"] for cell in cells}.items():
         try:
             returns[scenario] = declared_returns(config)
@@ -188,10 +198,16 @@ def load(path: str | Path) -> Data:
         env_class = registry.load("environment", config["env"])
         if isinstance(env_class, type) and issubclass(env_class, MaxOfThree):
             games[scenario] = env_class(env_class.Config.model_validate(config["params"]), [0], 1)
+        if isinstance(env_class, type) and issubclass(env_class, ParticleGather):
+            landmarks[scenario] = env_class.Config.model_validate(config["params"]).radius
     folders = cell_folders(path)
-    actions = {}
+    actions, episodes = {}, {}
     for cell in cells:
         _, scenario, algorithm, _ = cell
+        finished = set(seeds[seeds["key"] == cell[3]]["seed"])
+        found = {s: e for s, e in _load_episodes(folders[cell]).items() if s in finished}
+        if found:
+            episodes[algorithm, scenario] = found
         if scenario in games and games[scenario].spec.n_agents > 1:
             n_agents = games[scenario].spec.n_agents
             records = results.load_actions(folders[cell])
@@ -205,9 +221,31 @@ def load(path: str | Path) -> Data:
                 ) from None
     scenarios = {cell[1]: configs[cell]["scenario"] for cell in cells}
     diagnosis = results.load_diagnosis(path)
-    data = Data(seeds, curves, actions, returns, games, notes, diagnosis, find_sweeps(scenarios))
+    sweeps = find_sweeps(scenarios)
+    data = Data(
+        seeds, curves, actions, returns, games, notes, diagnosis, sweeps, episodes, landmarks
+    )  # fmt: skip
     notes += _missing_seeds(data)
     return data
+
+
+def _load_episodes(folder: Path) -> dict[int, np.ndarray]:
+    """The cell's episodes, ``[T+1, P, 2]`` each; an empty one, of a seed that diverged, is none."""
+    found = {}
+    for seed, episode in results.load_episodes(folder).items():
+        try:
+            frames = np.array(episode, float)
+        except (TypeError, ValueError):
+            frames = np.zeros(1)
+        if frames.size == 0:
+            continue
+        if frames.ndim != 3 or frames.shape[2] != 2 or not np.isfinite(frames).all():
+            raise results.ResultsError(
+                f"{folder / results.EPISODES}: seed {seed}'s episode is not a list of positions; "
+                "delete the file"
+            )
+        found[seed] = frames
+    return found
 
 
 def find_sweeps(scenarios: dict[str, dict[str, Any]]) -> list[Sweep]:
@@ -305,6 +343,8 @@ def all_plots(data: Data) -> Iterator[Plot]:
         yield seed_returns(data, scenario)
         if any(len(data.actions.get((name, scenario), ())) for name in data.algorithms):
             yield landscape(data, scenario)
+        if any((name, scenario) in data.episodes for name in data.algorithms):
+            yield episode_strips(data, scenario)
 
 
 def save_all(path: str | Path, out: Path) -> tuple[list[Path], list[str]]:
@@ -625,6 +665,65 @@ def landscape(data: Data, scenario: str) -> Plot:
     else:
         caption += " Dashed: the straight line from p to q."
     return Plot(f"landscape-{scenario}", caption, figure, scenario)
+
+
+def episode_strips(data: Data, scenario: str) -> Plot:
+    """One evaluation episode per algorithm as a strip of frames."""
+    marks = styles(data.algorithms)
+    names = [name for name in data.present(scenario) if (name, scenario) in data.episodes]
+    with _style():
+        figure = Figure((WIDTH, 0.95 * len(names) + 0.15), layout="constrained")
+        grid = figure.subplots(len(names), _FRAMES, squeeze=False)
+        for row, algorithm in zip(grid, names, strict=True):
+            color, _ = marks[algorithm]
+            seed, value, basin = _median_seed(data, algorithm, scenario)
+            path = data.episodes[algorithm, scenario][seed]
+            shown = np.unique(np.linspace(0, len(path) - 1, _FRAMES).round().astype(int))
+            for axes, t in zip(row, shown, strict=False):
+                _draw_frame(axes, path[: t + 1], color, data.landmarks.get(scenario))
+                axes.set_xlabel(f"t = {t}", labelpad=1, fontsize=7)
+            for axes in row[len(shown) :]:
+                axes.axis("off")
+            row[0].set_title(f"{_short(algorithm)}: {basin}, {_signed(value)}")
+    caption = (
+        f"The first evaluation episode on {scenario} of each algorithm's median seed: where its "
+        "particles stand (filled and hollow) and the way that they came. Beside the name: where "
+        "most of that seed's evaluation episodes ended, and their mean return. Strips of long "
+        "episodes leave out frames."
+    )
+    if scenario in data.landmarks:
+        caption += " Yellow: the landmark, which both must enter in the same step."
+    return Plot(f"episodes-{scenario}", caption, figure, scenario)
+
+
+def _median_seed(data: Data, algorithm: str, scenario: str) -> tuple[int, float, str]:
+    """Of the seeds with an episode, the one of the (lower) median return: seed, return, basin."""
+    cell = data.of(algorithm, scenario)
+    cell = cell[cell["seed"].isin(data.episodes[algorithm, scenario])]
+    row = cell.sort_values(["return", "seed"]).iloc[(len(cell) - 1) // 2]
+    return int(row["seed"]), float(row["return"]), str(row["basin"])
+
+
+def _draw_frame(axes: Axes, path: np.ndarray, color: str, radius: float | None) -> None:
+    """The last positions of ``path [t+1, P, 2]`` and the way there."""
+    if radius is not None:
+        axes.add_patch(Circle((0, 0), radius, facecolor=_LAND[-1], edgecolor="0.55", linewidth=0.4))
+    for i, fill in zip(range(path.shape[1]), (color, "white") * path.shape[1], strict=False):
+        axes.plot(*path[:, i].T, "-", color=color, linewidth=0.7, alpha=0.7)
+        axes.plot(
+            *path[-1, i], "o", color=color, mfc=fill, mew=0.9, ms=4, zorder=3, clip_on=False
+        )  # fmt: skip
+    axes.set_xlim(-1, 1)
+    axes.set_ylim(-1, 1)
+    axes.set_aspect("equal")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+
+
+def _signed(value: float) -> str:
+    return f"{value + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−")
 
 
 def ro_picture(path: str | Path) -> None:

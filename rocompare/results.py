@@ -6,6 +6,7 @@ A cell's folder ``<results>/<suite>/<scenario>/<algorithm>/<key>/`` holds
 - ``seed_<n>.json``: a record per finished seed,
 - ``curve.csv``: every evaluation of every finished seed,
 - ``diagnosis.csv``: executed and perceived RO at these evaluations, in games that allow it,
+- ``episodes.json``: positions in one evaluation episode of each seed, where there are any,
 - ``provenance.json``: what produced the newest records,
 - ``failure.json``: why the last attempt failed, if it did,
 - ``summary.json``: what a table needs of the files above, for reading very many cells at once,
@@ -35,6 +36,7 @@ from rocompare.config import Cell
 FORMAT = 1
 CHECKPOINT = "checkpoint.pt"
 PENDING = "pending.json"
+EPISODES = "episodes.json"
 SUMMARY = "summary.json"
 COLUMNS = (
     "suite", "scenario", "algorithm", "key", "seed", "return", "return_noiseless", "basin",
@@ -84,6 +86,8 @@ class CellResult:
     """Rows as in ``CURVE_COLUMNS``."""
     diagnosis: list[tuple[int, int, float, float]] = field(default_factory=list)
     """Rows as in ``DIAGNOSIS_COLUMNS``; none where nothing can be measured."""
+    episodes: dict[int, list[Any]] = field(default_factory=dict)
+    """By seed, positions ``[T+1][P][2]`` in one evaluation episode; mostly none."""
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -129,6 +133,7 @@ def save(root: Path, cell: Cell, result: CellResult, provenance: dict[str, Any])
         "provenance": provenance,
         "curve": result.curve,
         "diagnosis": result.diagnosis,
+        "episodes": result.episodes,
         "seeds": [vars(seed) for seed in result.seeds],
     }
     write_atomic(folder / PENDING, json.dumps(record))
@@ -148,6 +153,7 @@ def finish_save(folder: Path) -> None:
         curve = pd.DataFrame(record["curve"], columns=list(CURVE_COLUMNS))
         # Absent from what an earlier version left behind.
         diagnosis = pd.DataFrame(record.get("diagnosis", []), columns=list(DIAGNOSIS_COLUMNS))
+        episodes = dict(record.get("episodes", {}))
     except (KeyError, TypeError, ValueError) as error:
         raise ResultsError(
             f"{path}: not a pending result ({error}); delete it and rerun the suite"
@@ -157,6 +163,11 @@ def finish_save(folder: Path) -> None:
     _add_rows(folder / "curve.csv", curve)
     if len(diagnosis):
         _add_rows(folder / "diagnosis.csv", diagnosis)
+    if episodes:
+        if (folder / EPISODES).exists():
+            episodes = {**_read_json(folder / EPISODES), **episodes}
+        text = json.dumps({**episodes, "format": FORMAT}, sort_keys=True) + "\n"
+        write_atomic(folder / EPISODES, text)
     # Last, for a seed counts as finished once its record is there.
     for seed in seeds:
         text = json.dumps({"format": FORMAT, **vars(seed)}, allow_nan=False) + "\n"
@@ -320,6 +331,13 @@ def load_actions(folder: Path) -> dict[int, list[list[float]]]:
     files = [file for file in folder.iterdir() if _SEED_FILE.fullmatch(file.name)]
     records = [_read_seed(file) for file in files]
     return {record.seed: record.actions for record in records}
+
+
+def load_episodes(folder: Path) -> dict[int, Any]:
+    """Per seed, the positions ``[T+1][P][2]`` of one evaluation episode, if the cell has any."""
+    path = folder / EPISODES
+    record = _read_json(path) if path.exists() else {}
+    return {int(seed): episode for seed, episode in record.items() if seed.isdecimal()}
 
 
 def _cell_folders(root: Path) -> list[tuple[Path, tuple[str, str, str, str]]]:

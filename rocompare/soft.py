@@ -15,13 +15,17 @@ from rocompare.rng import Streams
 def soft_value(q: Tensor, log_p: Tensor | float, alpha: float) -> Tensor:
     """``alpha log E_{u~p}[exp(Q(u)/alpha) / p(u)]``, the soft value of Haarnoja et al. (2017).
 
+    With p relative to the uniform density over the action box, so that the value of a constant Q
+    is that constant. With the plain density it would be more by alpha times the box's log-volume,
+    which an episode would earn at each step that it goes on.
+
     Args:
         q: ``[..., K]`` values at ``K`` samples of the proposal ``p``.
-        log_p: ``[..., K]`` log-density of the proposal there.
+        log_p: ``[..., K]`` log-density of the proposal there, over that of the uniform one.
         alpha: temperature.
 
     Returns:
-        ``[...]`` estimates of ``alpha log int exp(Q/alpha) du``.
+        ``[...]`` estimates of ``alpha log mean exp(Q/alpha)``, the mean over the box.
     """
     return alpha * (torch.logsumexp(q / alpha - log_p, -1) - math.log(q.shape[-1]))
 
@@ -65,7 +69,7 @@ def squashed_mixture(centre: Tensor, scale: float, streams: Streams) -> tuple[Te
         centre: ``[S, B, K, D]`` actions in ``[-1, 1]``.
 
     Returns:
-        ``(action [S, B, 2K, D], log_p [S, B, 2K])``.
+        ``(action [S, B, 2K, D], log_p [S, B, 2K])``, relative to the uniform density.
     """
     _, b, k, d = centre.shape
     pre = torch.atanh(centre.clamp(-0.999, 0.999))
@@ -75,5 +79,5 @@ def squashed_mixture(centre: Tensor, scale: float, streams: Streams) -> tuple[Te
     square = torch.cdist(z / scale, pre / scale).square()  # [S, B, 2K, K]
     log_normal = -0.5 * square - d * math.log(scale * math.sqrt(2 * math.pi))
     log_around = torch.logsumexp(log_normal, -1) - math.log(k) - log_tanh_jacobian(z)
-    log_uniform = torch.full_like(log_around, -d * math.log(2))
-    return torch.tanh(z), torch.logaddexp(log_around, log_uniform) - math.log(2)
+    log_ratio = log_around + d * math.log(2)  # to the uniform density 2^-d
+    return torch.tanh(z), torch.logaddexp(log_ratio, torch.zeros_like(log_ratio)) - math.log(2)

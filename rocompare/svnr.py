@@ -18,9 +18,9 @@ Choices where the abstract is silent, and deviations:
 - Every particle is both fixed and updated; ``split_particles`` makes halves of them instead.
 - ``rounds`` K > 1 negotiates (Theorem 3.1): u^0 = xi, u^{k+1}_i = f_i(xi_i; u^k_{C_i}, s): agent
   i hears proposals instead of noise, held fixed in its own gradient.
-- The soft value is an importance-sampled integral; its proposal is half uniform, half around the
-  particles, with the exact log-density. A mean over the policy's own samples without a density
-  would turn into a maximum as alpha falls.
+- The soft value is an importance-sampled integral, the box's volume counted as 1; its proposal is
+  half uniform, half around ``VALUE_PARTICLES`` of the policy's samples, with the exact density: a
+  mean over the samples without one would turn into a maximum as alpha falls.
 - Agents condition on their own observation, not on the state; learning rates decay; the critic's
   inputs and outputs are scaled.
 
@@ -43,6 +43,8 @@ from rocompare.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_
 from rocompare.rng import Streams
 from rocompare.schedule import cosine, geometric
 from rocompare.soft import soft_value, squashed_mixture
+
+VALUE_PARTICLES = 2  # of either kind, for every state of a batch: as many as K would cost most
 
 
 class SVNR:
@@ -154,22 +156,22 @@ class SVNR:
     @torch.no_grad()
     def _soft_value(self, obs: Tensor, alpha: float) -> Tensor:
         """``V(s) = alpha log E_{u~p}[exp(Q(s, u)/alpha) / p(u)]``: ``[S, B]``."""
-        centre = self._particles(obs)  # [S, B, K, N, A]
+        centre = self._particles(obs, VALUE_PARTICLES)  # [S, B, K, N, A]
         action, log_p = squashed_mixture(
             centre.flatten(-2), self.config.proposal_scale, self.noise
         )  # [S, B, 2K, N*A], [S, B, 2K]
         q = self._q(self.target, obs, action.unflatten(-1, centre.shape[-2:]))
         return soft_value(q, log_p, alpha)
 
-    def _particles(self, obs: Tensor) -> Tensor:
+    def _particles(self, obs: Tensor, k: int) -> Tensor:
         """``obs [S, B, N, O]`` -> joint actions ``[S, B, K, N, A]``."""
-        k, (_, b, n, _) = self.config.particles, obs.shape
+        _, b, n, _ = obs.shape
         noise = self.noise.normal(b * k, n, self.spec.action_dim)
         return self._negotiate(obs.repeat_interleave(k, 1), noise).unflatten(1, (b, k))
 
     def _stein_loss(self, obs: Tensor, alpha: float) -> Tensor:
         """Its gradient is minus the amortised MP-SVGD direction of section 5: ``[S, N]``."""
-        u = self._particles(obs)  # [S, B, K, N, A]
+        u = self._particles(obs, self.config.particles)  # [S, B, K, N, A]
         point = u.detach().requires_grad_()
         q = self._q(self.critic, obs, point, frozen=True)
         (score,) = torch.autograd.grad(q.sum(), point)

@@ -193,6 +193,59 @@ scenarios: {{game: {{env: max_of_three, s2: 3.0}}}}
         assert basins(f"[{seed}]") == {seed: together[seed]}
 
 
+GATHER = "env: particle_gather, horizon: 4"
+
+
+def test_an_episode_of_each_seed_is_kept():
+    result = train_cell(cell(steps=20, points=2, env=GATHER, algorithm=""))
+    assert set(result.episodes) == {3, 1}
+    for seed in result.seeds:
+        path = torch.tensor(result.episodes[seed.seed])  # [T+1, P, 2]
+        assert path.shape[1:] == (2, 2)
+        assert (path[0].norm(dim=-1) >= 0.5999).all()
+        inside = (path.norm(dim=-1) < 0.4).sum(1)
+        assert not inside[:-1].any()  # entering ends an episode, and the next one is not shown
+        expected = {0: 0.0, 1: -1.0, 2: 5.0}[int(inside[-1])]
+        assert seed.returns[0] == expected
+        assert len(path) == 5 or inside[-1]
+
+
+def test_games_without_positions_keep_none():
+    assert train_cell(cell(steps=5, points=1, env=GAME)).episodes == {}
+
+
+def test_stepping_the_environment_is_a_small_part_of_training():
+    """Counted in tensor operations, which wall time cannot blur: a step against the updates that
+    follow it, of the cheapest algorithm."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):
+        numbers = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            first = out[0] if isinstance(out, list | tuple) and out else out
+            self.numbers += first.numel() if isinstance(first, torch.Tensor) else 0
+            return out
+
+    text = (
+        SUITE.format(
+            seeds="10", steps=6400, envs=64, points=1, algorithm="", env="env: particle_gather"
+        )
+        .replace("tests.probe:Recorder", "baselines.maddpg:MADDPG")
+        .replace(", }}", "}}")
+    )
+    training = _Training(parse_suite(text).cells()[0], torch.device("cpu"))
+    while training.step < training.n_steps // 2:
+        training.advance()
+    with Count() as whole:
+        training.advance()
+    action = training.random.uniform(64, 4, 1)
+    with Count() as own:
+        training.env.step(action)
+    assert 10 * own.numbers < whole.numbers
+
+
 def test_ro_is_measured_where_it_can_be():
     """Recorder plays one constant action in both modes; it says nothing of beliefs."""
     result = train_cell(cell(env=GAME))

@@ -272,3 +272,11 @@ def test_spec_and_shapes():
 def test_bad_parameters_are_refused(params):
     with pytest.raises(ValidationError):
         ParticleGather.Config(**params)
+
+
+def test_positions_are_what_is_observed():
+    env = make(SEEDS, 3)
+    place(env, (0.6, 0.1), (0.2, -0.8))
+    position = env.positions(env._observe(env.position))
+    assert torch.equal(position, env.position)
+    assert position.shape == (4, 3, 2, 2)

@@ -84,6 +84,32 @@ def test_added_seeds_join_the_curve(tmp_path):
     assert curves["env_steps"].tolist() == [50, 100] * 3
 
 
+def test_episodes_are_kept_beside_the_seeds(tmp_path):
+    first = [[[0.5, 0.5], [0.0, -0.5]], [[0.0, 0.0], [0.0, 0.1]]]
+    results.save(tmp_path, CELLS[0], dataclasses.replace(cell_result([1]), episodes={1: first}), {})
+    again = dataclasses.replace(cell_result([0, 10]), episodes={0: first[:1], 10: []})
+    results.save(tmp_path, CELLS[0], again, {})
+    assert results.load_episodes(folder_of(tmp_path)) == {0: first[:1], 1: first, 10: []}
+    assert len(rocompare.load_results(tmp_path)) == 3
+
+
+def test_results_without_episodes_are_read(tmp_path):
+    results.save(tmp_path, CELLS[0], cell_result([1]), {})
+    assert results.load_episodes(folder_of(tmp_path)) == {}
+
+
+def test_a_save_that_an_older_version_began_is_finished(tmp_path):
+    results.save(tmp_path, CELLS[0], cell_result([1]), {})
+    folder = folder_of(tmp_path)
+    pending = {
+        "format": 1, "config": CELLS[0].resolved(), "provenance": {},
+        "curve": cell_result([2]).curve, "seeds": [dataclasses.asdict(record(2))],
+    }  # fmt: skip
+    (folder / results.PENDING).write_text(json.dumps(pending))
+    results.finish_save(folder)
+    assert rocompare.load_results(tmp_path)["seed"].tolist() == [1, 2]
+
+
 def test_a_curve_keeps_its_digits_when_seeds_are_added(tmp_path):
     path = folder_of(tmp_path) / "curve.csv"
     one = CellResult([record(1)], [(1, 50, 0.1 + 0.2, 1 / 3, 0.0, 1.0)])

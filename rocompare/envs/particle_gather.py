@@ -132,6 +132,10 @@ class ParticleGather:
             basin=1 + (inside == 1).long() - (inside == 2).long(),
         )
 
+    def positions(self, obs: Tensor) -> Tensor:
+        """``[S, E, N, O]`` -> where the particles stand, ``[S, E, 2, 2]``."""
+        return obs[:, :, 0].unflatten(-1, (2, 2))
+
     def _draw_starts(self) -> Tensor:
         """Positions ``[S, E, 2, 2]``, uniform over the annulus of starts."""
         near, far = self.config.near, self.config.far
