@@ -522,9 +522,14 @@ def _fail(text: str, code: int = 2) -> NoReturn:
 
 def main() -> None:
     """The ``rocompare`` script: every expected error ends as a message and an exit code."""
+    import contextlib
     import os
     import sys
 
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal or a pipe cannot show, an odd file name say, is no error of the command.
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if sys.argv[1:] == ["--version"]:
         from rocompare import __version__
 

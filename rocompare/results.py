@@ -496,18 +496,30 @@ def _seed_result(record: dict[str, Any], path: Path) -> SeedResult:
     """The checked record; ``path`` is where it stands."""
     del record["format"]
     for entry in fields(SeedResult):
-        value = record.get(entry.name)
+        value: Any = record.get(entry.name)
         kind = _KINDS.get(str(entry.type), list)
         good = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
         if good and kind is list:
-            number = (int, float, list) if entry.name == "actions" else (int, float, type(None))
-            good = all(isinstance(item, number) for item in value)  # type: ignore[union-attr]
+            if entry.name == "actions":
+                good = all(isinstance(row, list) and all(map(_finite, row)) for row in value)
+            else:
+                good = all(item is None or _finite(item) for item in value)
+        if good and kind == (int, float):
+            good = _finite(value)
+        if good and kind is int:
+            good = 0 <= value < 2**63
         if not good:
             raise ResultsError(f"{path}: '{entry.name}' is missing or of a wrong type")
     unknown = set(record) - {entry.name for entry in fields(SeedResult)}
     if unknown:
         raise ResultsError(f"{path}: unknown entry '{sorted(unknown)[0]}'")
     return SeedResult(**record)
+
+
+def _finite(value: object) -> bool:
+    """Whether it is a number that 32 bits can hold, and whose square 64 can."""
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    return good and abs(value) < 3.5e38  # type: ignore[arg-type]
 
 
 def _read_curve(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

@@ -52,7 +52,7 @@ def test_kills_at_random_moments_change_nothing():
     command = [sys.executable, "-m", "tests.kills", "4", "20"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    assert "4 kills" in done.stdout
+    assert re.match("[4-9] kills", done.stdout)
     assert "all equal" in done.stdout
 
 
@@ -223,19 +223,23 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
         warnings.simplefilter("ignore")  # of a fork beside threads: the child starts none
         child = os.fork()
     if not child:
-        FileLock(folder / ".lock").acquire()
+        lock = FileLock(folder / ".lock")
+        lock.acquire()
         (folder / "held").touch()
         time.sleep(600)
-    wait_for((folder / "held").exists)
     seen = []
 
     def watch(found):
         seen.append(found[0].state)
         if seen.count("elsewhere") == 2:
             os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
 
-    outcome = run_suite(probe(), tmp_path, Engine(jobs=1), watch=watch)
+    try:
+        wait_for((folder / "held").exists)
+        outcome = run_suite(probe(), tmp_path, Engine(jobs=1), watch=watch)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
     assert "elsewhere" in seen
     assert states(outcome) == ["done", "done"]
 
@@ -366,7 +370,9 @@ def damage(name, text, chance):
         return yaml.safe_dump(mutate(yaml.safe_load(text), chance)).encode()
     if name.endswith(".csv"):
         rows = [line.split(",") for line in text.splitlines()]
-        rows = [[str(v) for v in row] for row in mutate(rows, chance) if isinstance(row, list)]
+        changed = mutate(rows, chance)
+        rows = [r for r in changed if isinstance(r, list)] if isinstance(changed, list) else []
+        rows = [[str(v) for v in row] for row in rows]
         return "\n".join(",".join(row) for row in rows).encode("utf-8", "replace")
     return json.dumps(mutate(json.loads(text), chance)).encode()
 
