@@ -266,3 +266,58 @@ def test_a_file_where_the_folder_should_be(folder: Path, tmp_path: Path) -> None
     (tmp_path / "taken").write_text("")
     with pytest.raises(results.ResultsError, match="give a folder"):
         plots.save_all(folder, tmp_path / "taken")
+
+
+GATHER = parse_suite("""
+name: gather
+seeds: 3
+budget: {env_steps: 100}
+algorithms: {svnr: {}, maddpg: {}}
+scenarios: {gather: {env: particle_gather, radius: 0.3}}
+""")
+# Two particles: both enter after one step; and one goes along a wall for 25 steps.
+ENTERS = [[[0.5, 0.5], [-0.7, 0.0]], [[0.0, 0.1], [0.0, 0.0]]]
+STAYS = [[[-1 + 0.08 * t, 1.0], [0.6, 0.0]] for t in range(26)]
+
+
+def gather(root: Path, episodes: list[dict[int, list]]) -> Path:  # type: ignore[type-arg]
+    for target, found in zip(GATHER.cells(), episodes, strict=True):
+        seeds = [
+            SeedResult(
+                seed, [value], [value], "optimum" if value > 4 else "safe", "safe", False, 100, 90,
+                1000, 0.5,
+            )
+            for seed, value in enumerate([5.0, 4.8, -0.004])
+        ]  # fmt: skip
+        results.save(root, target, CellResult(seeds, [], [], found), {})
+    return root
+
+
+def test_an_episode_becomes_a_strip(tmp_path: Path) -> None:
+    median_is_seed_1 = {0: STAYS, 1: ENTERS, 2: STAYS}
+    data = plots.load(gather(tmp_path, [median_is_seed_1, {2: STAYS}]))
+    plot = {p.name: p for p in plots.all_plots(data)}["episodes-gather"]
+    first, second = plot.figure.axes[:4], plot.figure.axes[4:]
+    assert first[0].get_title("left") == "svnr: optimum, 4.80"
+    assert second[0].get_title("left") == "maddpg: safe, 0.00"
+    assert [axes.get_xlabel() for axes in first if axes.axison] == ["t = 0", "t = 1"]
+    assert [axes.get_xlabel() for axes in second] == ["t = 0", "t = 8", "t = 17", "t = 25"]
+    assert [patch.radius for patch in first[1].patches] == [0.3]
+    way, place = first[1].lines[:2]
+    assert way.get_xydata().tolist() == [[0.5, 0.5], [0.0, 0.1]]
+    assert place.get_xydata().tolist() == [[0.0, 0.1]]
+    assert "landmark" in plot.caption
+    assert plot.render("png") == plot.render("png")
+
+
+def test_without_episodes_there_is_no_strip(tmp_path: Path) -> None:
+    """As with results of earlier versions, and where every seed diverged."""
+    data = plots.load(gather(tmp_path, [{}, {1: []}]))
+    assert not [p.name for p in plots.all_plots(data) if p.name.startswith("episodes")]
+
+
+@pytest.mark.parametrize("episode", ["up", [[0.1, 0.2]], [[["a", 1]]], [[[1, 2, 3]]], {"x": 1}])
+def test_an_episode_that_is_none_is_named(tmp_path: Path, episode: object) -> None:
+    gather(tmp_path, [{1: episode}, {}])  # type: ignore[dict-item]
+    with pytest.raises(results.ResultsError, match=r"episodes\.json: seed 1's episode"):
+        plots.load(tmp_path)
