@@ -289,6 +289,12 @@ def in_words(report: Report, c: Comparison) -> list[str]:
 
 def _returns_in_words(report: Report, c: Comparison, n: int, m: int) -> str:
     if stats.significant(c.p_return, ALPHA):
+        low, high = stats.difference_interval(c.a.returns, c.b.returns, 1 - ALPHA)
+        if low <= 0 <= high:  # the test is of equal distributions, not of equal means
+            return (
+                "Returns differ, but not surely in the mean: a few seeds far from the others "
+                "decide that."
+            )
         higher = c.a.summary.mean > c.b.summary.mean
         return f"{report.a if higher else report.b} has the higher mean return."
     smallest = stats.smallest_p(n, m)

@@ -204,3 +204,13 @@ def test_table_of_seeds_that_all_diverged(tmp_path):
         table = report.return_table(tmp_path, statistic=statistic)
         text = report.cell_text(table.entries["maddpg", "narrow"], 2)
         assert text == ("0/2 [0.00, 0.66]" if statistic == "success" else "diverged (n=0/2)")
+
+
+def test_a_seed_far_from_the_others_does_not_decide_which_mean_is_higher(tmp_path):
+    """Every seed of one is a little better, and one of the other is far worse."""
+    better = [9.90 + 0.001 * i for i in range(20)]
+    worse = [9.80 + 0.001 * i for i in range(19)] + [2.0]
+    write(tmp_path, {("narrow", "other"): better, ("narrow", "maddpg"): worse})
+    [compared] = compare.compare(tmp_path, "other", "maddpg").comparisons
+    assert compared.p_return < 0.001
+    assert "not surely in the mean" in compare.render(compare.compare(tmp_path, "other", "maddpg"))
