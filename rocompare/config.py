@@ -121,6 +121,10 @@ class ScenarioConfig(BaseModel):
     params: dict[str, Any]
     local: registry.LocalFile | None = Field(None, exclude=True)
     """The file of a class beside the suite."""
+    budget: Budget | None = Field(None, exclude=True)
+    """The scenario's own, instead of the suite's."""
+    algorithms: dict[str, AlgorithmConfig] = Field(default_factory=dict, exclude=True)
+    """By name, the algorithms whose hyperparameters are others here."""
 
     def load(self) -> Any:
         """The class."""
@@ -174,7 +178,8 @@ class Suite(BaseModel):
         """Every algorithm on every scenario, scenario by scenario."""
         return [
             Cell(
-                self.name, scenario, algorithm, self.seeds, self.budget, self.evaluation,
+                self.name, scenario, scenario.algorithms.get(algorithm.name, algorithm),
+                self.seeds, scenario.budget or self.budget, self.evaluation,
                 (int(algorithm.load().version), int(scenario.load().version)),
             )
             for scenario in self.scenarios
@@ -327,10 +332,16 @@ def parse_suite(text: str, source: str = "<suite>", folder: Path | None = None) 
             problems.append(document.at(path, "'env' is missing: the environment's name"))
             continue
         env = params.pop("env")
+        own = _own_settings(document, problems, params, path, algorithms)
         resolved = _resolve(document, problems, "environment", env, params, path, folder)
         if resolved is not None:
             env, checked, local = resolved
-            scenarios.append(ScenarioConfig(name=name, env=env, params=checked, local=local))
+            scenarios.append(ScenarioConfig(name=name, env=env, params=checked, local=local, **own))
+            points = written.evaluation.points
+            budget = scenarios[-1].budget
+            if budget is not None and points > budget.env_steps:
+                message = "evaluation.points must not exceed env_steps"
+                problems.append(document.at((*path, "budget"), message))
     if written.reference is not None and written.reference not in registry.REFERENCES:
         hint = registry.nearest(written.reference, registry.REFERENCES)
         message = f"unknown reference '{written.reference[:80]}'{hint}"
@@ -346,6 +357,49 @@ def parse_suite(text: str, source: str = "<suite>", folder: Path | None = None) 
         scenarios=tuple(scenarios),
         reference=written.reference,
     )
+
+
+def _own_settings(
+    document: _Document,
+    problems: list[str],
+    params: dict[str, Any],
+    path: tuple[str, ...],
+    algorithms: list[AlgorithmConfig],
+) -> dict[str, Any]:
+    """A scenario's own ``budget`` and ``algorithms``, taken out of ``params``."""
+    own: dict[str, Any] = {}
+    if "budget" in params:
+        try:
+            own["budget"] = Budget.model_validate(params.pop("budget"))
+        except ValidationError as error:
+            problems.extend(document.explain(error, Budget, (*path, "budget")))
+    entries = params.pop("algorithms", {})
+    if not isinstance(entries, dict):
+        message = "expected the algorithms' names, and hyperparameters for each"
+        problems.append(document.at((*path, "algorithms"), message))
+        return own
+    by_name = {algorithm.name: algorithm for algorithm in algorithms}
+    own["algorithms"] = {}
+    for name, entry in entries.items():
+        where = (*path, "algorithms", name)
+        if name not in by_name:
+            message = f"the suite has no algorithm '{name[:80]}'{registry.nearest(name, by_name)}"
+            problems.append(document.at(where, message))
+            continue
+        if not isinstance(entry, dict):
+            problems.append(document.at(where, f"expected hyperparameters, got {entry!r:.80}"))
+            continue
+        base = by_name[name]
+        model = base.load().Config
+        try:
+            checked = model.model_validate({**base.params, **entry})
+        except ValidationError as error:
+            problems.extend(document.explain(error, model, where))
+            continue
+        given = tuple(dict.fromkeys([*base.given, *entry]))
+        update = {"params": checked.model_dump(mode="json"), "given": given}
+        own["algorithms"][name] = base.model_copy(update=update)
+    return own
 
 
 def _resolve(

@@ -128,6 +128,14 @@ def tune(
     """
     _import_optuna()
     refuse_overlap(suite, seeds)
+    for scenario in suite.scenarios:
+        if scenario.budget is not None or scenario.algorithms:
+            raise TuneError(
+                [
+                    f"scenario '{scenario.name}' has a budget or hyperparameters of its own, which "
+                    "tuning would ignore; tune a suite of that scenario alone"
+                ]
+            )
     spaces = {a.name: space_of(a) for a in suite.algorithms}
     scales = {
         s.name: declared_returns({"name": s.name, "declared": s.declared()})

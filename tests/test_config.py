@@ -233,3 +233,52 @@ def test_no_input_ends_in_anything_but_a_suite_or_a_message(text):
         assert not cell.path.is_absolute()
         assert ".." not in cell.path.parts
         assert len(cell.path.parts) == 4
+
+
+OWN = GOOD.replace(
+    "scenarios:",
+    """scenarios:
+  longer:
+    env: max_of_three
+    budget: {env_steps: 77, envs: 7}
+    algorithms: {svnr: {hidden: 32}}""",
+    1,
+)
+
+
+def test_a_scenario_can_have_its_own_budget_and_hyperparameters():
+    cells = {(c.scenario.name, c.algorithm.name): c for c in parse_suite(OWN).cells()}
+    plain = {(c.scenario.name, c.algorithm.name): c for c in parse_suite(GOOD).cells()}
+    assert all(cells[name].key == cell.key for name, cell in plain.items())
+    longer = cells["longer", "svnr"]
+    assert longer.budget.model_dump() == {"env_steps": 77, "envs": 7}
+    base = next(c for name, c in plain.items() if name[1] == "svnr")
+    assert longer.algorithm.params == {**base.algorithm.params, "hidden": 32}
+    assert cells["longer", "maddpg"].algorithm == plain[base.scenario.name, "maddpg"].algorithm
+    assert cells["longer", "maddpg"].budget.env_steps == 77
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("budget: {env_steps: 77, envs: 7}", None),
+        ("budget: {env_step: 77}", "scenarios.longer.budget.env_step: unknown key.*'env_steps'"),
+        ("budget: {env_steps: 2}", "scenarios.longer.budget: evaluation.points must not exceed"),
+        ("budget: 3", "scenarios.longer.budget"),
+        ("algorithms: {svnrr: {}}", "the suite has no algorithm 'svnrr'; did you mean 'svnr'"),
+        ("algorithms: {svnr: 3}", "expected hyperparameters, got 3"),
+        ("algorithms: [svnr]", "expected the algorithms' names"),
+        ("algorithms: {svnr: {hiden: 3}}", "algorithms.svnr.hiden: unknown key.*'hidden'"),
+        ("algorithms: {svnr: {hidden: 0}}", "algorithms.svnr.hidden: .*greater than 0"),
+        ("algorithms: {svnr: {use: maddpg}}", "algorithms.svnr.use: unknown key"),
+    ],
+)
+def test_what_is_wrong_with_a_scenarios_own_settings_is_named(text, expected):
+    suite = OWN.replace("    budget: {env_steps: 77, envs: 7}\n", "").replace(
+        "    algorithms: {svnr: {hidden: 32}}", f"    {text}"
+    )
+    if expected is None:
+        assert parse_suite(suite)
+        return
+    with pytest.raises(SuiteError, match=expected):
+        parse_suite(suite, "demo.yaml")
