@@ -9,6 +9,7 @@ and starts anew where it is not.
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -190,12 +191,15 @@ class RayExecutor:
 
 def _connect(jobs: int | None, address: str | None) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    host, _, port = (address or "").rpartition(":")
     try:
+        if port.isdecimal():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
         if address is None:
             ray.init(address="local", num_cpus=jobs, include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OverflowError, OSError) as error:
         where = f"--address {address}" if address else "--engine ray"
         text = " ".join(str(error).split())
         raise EngineError(f"{where}: no Ray cluster can be had: {text:.300}") from None
