@@ -378,7 +378,7 @@ def damage(name, text, chance):
 
 
 def test_no_change_to_a_result_file_ends_in_a_traceback(tmp_path):
-    """Thousands of damaged files: each is read as a result, or refused with its name."""
+    """Over a thousand damaged files: each is read as a result, or refused with its name."""
     values = {("wide", "maddpg"): [9.0, None], ("wide", "other"): ValueError("x")}
     made_up.write(tmp_path, values)
     cells = made_up.cells_of()
@@ -400,7 +400,7 @@ def test_no_change_to_a_result_file_ends_in_a_traceback(tmp_path):
     )
     chance = random.Random(0)
     refused = 0
-    for i in range(2500):
+    for i in range(1200):
         path = chance.choice(list(files))
         for other, text in files.items():
             if other.name != "pending.json":
@@ -419,7 +419,7 @@ def test_no_change_to_a_result_file_ends_in_a_traceback(tmp_path):
         (folder / "pending.json").unlink(missing_ok=True)
         for stray in set(folder.glob("seed_*.json")) - set(files):
             stray.unlink()
-    assert refused > 500
+    assert refused > 300
     outside = {p for p in tmp_path.rglob("*") if p.is_file()} - set(files)
     assert outside <= {folder / "summary.json"}
 
@@ -445,7 +445,7 @@ def test_no_command_line_ends_in_a_traceback(tmp_path, monkeypatch, capsys):
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     chance = random.Random(0)
     codes = set()
-    for _ in range(2500):
+    for _ in range(1500):
         name = chance.choice(
             ["run", "table", "validate", "compare", "check", "list", "x", "--help"]
         )
