@@ -173,8 +173,9 @@ class RayExecutor:
         self._stopping = True
 
     def kill(self) -> None:
+        tasks = {} if self._killed else self._tasks
         self._stopping = self._killed = True
-        for ref in self._tasks:
+        for ref in tasks:
             ray.cancel(ref, force=True)
 
     def close(self) -> None:

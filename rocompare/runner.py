@@ -188,20 +188,32 @@ def run_suite(
     if todo:
         check_writable(root / suite.name)
         executor = _executor(engine, len(todo))
+        loop = _Loop(executor, root, todo, outcome, watch, engine.device, fail_fast)
         try:
-            _Loop(executor, root, todo, outcome, watch, engine.device, fail_fast).run()
-        except KeyboardInterrupt:  # the second Ctrl-C
+            with _first_ctrl_c(loop.interrupt), _closing(executor):
+                loop.run()
+        except KeyboardInterrupt:  # the second Ctrl-C, which may have come while closing
             outcome.interrupted = outcome.at_once = True
             executor.kill()
             for status in statuses:
                 if status.state in ("running", "waiting", "elsewhere"):
                     status.state = "stopped"
-        finally:
-            executor.stop()
-            executor.close()
     outcome.seconds = time.monotonic() - start
     watch(statuses)
     return outcome
+
+
+@contextlib.contextmanager
+def _closing(executor: CellExecutor) -> Iterator[None]:
+    """End the workers, whatever happens: at once or, mostly, at their next safe point."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        executor.kill()
+        raise
+    finally:
+        executor.stop()
+        executor.close()
 
 
 def check_writable(folder: Path) -> None:
@@ -256,11 +268,10 @@ class _Loop:
         self.stopping = False
 
     def run(self) -> None:
-        with _first_ctrl_c(self._interrupt):
-            while self.todo or self.running:
-                self._turn()
+        while self.todo or self.running:
+            self._turn()
 
-    def _interrupt(self) -> None:
+    def interrupt(self) -> None:
         # A flag, for this is called in the middle of anything.
         self.outcome.interrupted = self.stopping = True
 

@@ -60,7 +60,8 @@ def test_kills_at_random_moments_change_nothing():
 def test_a_second_ctrl_c_ends_at_once(jobs, tmp_path):
     """The first has to wait for an update that takes ten minutes."""
     path = tmp_path / "slow.yaml"
-    path.write_text(PROBE.format(one="pause: 600").replace('Recorder"}', 'Recorder", pause: 600}'))
+    slow = "pause: 600, learn_from: 0.0"
+    path.write_text(PROBE.format(one=slow).replace('Recorder"}', f'Recorder", {slow}}}'))
     command = [sys.executable, "-m", "rocompare.cli", "run", str(path), "--jobs", jobs]
     process = subprocess.Popen(
         [*command, "--results", str(tmp_path / "results")],
@@ -77,6 +78,27 @@ def test_a_second_ctrl_c_ends_at_once(jobs, tmp_path):
     assert "Traceback" not in errors
     assert f"continue with: {Path(sys.executable).name} -m rocompare.cli run" in errors
     assert "game · one: 0/2 seeds done, stopped" in output
+
+
+def test_a_second_ctrl_c_may_come_while_workers_end(tmp_path, monkeypatch):
+    from rocompare import executor
+
+    class Slow(executor.ThreadExecutor):
+        def close(self):
+            super().close()
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(executor, "ThreadExecutor", Slow)
+
+    def press(found):
+        if found[0].state == "running" and not pressed:
+            pressed.append(signal.raise_signal(signal.SIGINT))
+
+    pressed = []
+    outcome = run_suite(probe("pause: 0.01"), tmp_path, Engine(jobs=1), watch=press)
+    assert outcome.at_once
+    assert states(outcome) == ["stopped", "stopped"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def wait_for(condition, seconds=60):
