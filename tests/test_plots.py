@@ -237,11 +237,15 @@ def test_one_scenario_name_for_two_games_is_refused(tmp_path: Path) -> None:
         plots.load(tmp_path)
 
 
-def test_a_record_whose_actions_are_no_numbers(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("actions", "expected"),
+    [('[["a", ', "'actions' is missing or of a wrong type"), ("[[0.7], [", "one number per agent")],
+)
+def test_a_record_whose_actions_are_no_numbers(actions: str, expected: str, tmp_path: Path) -> None:
     save(tmp_path, "svnr", 0, [9.0])
     [file] = tmp_path.rglob("seed_0.json")
-    file.write_text(file.read_text().replace('"actions": [[0.7, ', '"actions": [["a", '))
-    with pytest.raises(results.ResultsError, match="not one number per agent"):
+    file.write_text(file.read_text().replace('"actions": [[0.7, ', f'"actions": {actions}'))
+    with pytest.raises(results.ResultsError, match=expected):
         plots.load(tmp_path)
 
 
