@@ -162,7 +162,7 @@ def test_provenance_says_what_made_a_result(tmp_path):
 LONG = """
 name: long
 seeds: 2
-budget: {env_steps: 1500}
+budget: {env_steps: 5000}
 evaluation: {episodes: 2, points: 4}
 algorithms: {svnr: {hidden: 8, particles: 4, updates_per_step: 1}}
 scenarios: {easy: {env: max_of_three}, hard: {env: max_of_three, s2: 1.5}}
@@ -196,7 +196,7 @@ def test_ctrl_c_then_the_same_command(jobs, tmp_path):
         f"continue with: {Path(sys.executable).name} -m rocompare.cli run {path} --jobs" in errors
     )
     assert list(root.rglob("checkpoint.pt"))
-    again = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert again.returncode == 0, again.stderr
     assert not list(root.rglob("checkpoint.pt"))
     run_suite(parse_suite(LONG), tmp_path / "whole", Engine(jobs=1))
