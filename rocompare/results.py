@@ -257,7 +257,7 @@ def cells_of(frame: pd.DataFrame, path: str | Path) -> list[tuple[str, str, str,
         ResultsError: two of them have the same scenario and algorithm.
     """
     names = ("suite", "scenario", "algorithm", "key")
-    cells = dict.fromkeys(zip(*(frame[name] for name in names), strict=True))
+    cells = dict.fromkeys(zip(*(frame[name].tolist() for name in names), strict=True))
     first: dict[tuple[str, str], tuple[str, str, str, str]] = {}
     for cell in cells:
         known = first.setdefault(cell[1:3], cell)
@@ -408,7 +408,7 @@ def _stamps(folder: Path) -> dict[str, list[int]]:
     """Size and time of a cell's configuration and records, by name."""
     with os.scandir(folder) as entries:
         found = [e for e in entries if e.name == "config.yaml" or _SEED_FILE.fullmatch(e.name)]
-        return {e.name: [e.stat().st_size, e.stat().st_mtime_ns] for e in found}
+        return {e.name: [(s := e.stat()).st_size, s.st_mtime_ns] for e in found}
 
 
 def _read_rows(folder: Path, names: Iterable[str]) -> list[tuple[Any, ...]]:
