@@ -271,6 +271,13 @@ def tune(
     first_seed: Annotated[
         int, typer.Option(help="The first of them; none may be the suite's.", metavar="N", min=0)
     ] = 1000,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Try on this scenario only, and give the tuned suite all; repeatable.",
+            metavar="NAME",
+        ),
+    ] = None,
     search_seed: Annotated[
         int, typer.Option(help="Seed of the proposals.", metavar="N", min=0)
     ] = 0,
@@ -315,6 +322,7 @@ def tune(
             results,
             trials,
             seeds=tuple(range(first_seed, first_seed + seeds)),
+            scenarios=scenario,
             search_seed=search_seed,
             jobs=jobs,
             device=device.value,

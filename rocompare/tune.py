@@ -7,11 +7,11 @@
                  train their cells like any suite's, on the tuning seeds
                  score each trial
 
-A trial's score is the mean over scenarios of the mean over tuning seeds of
-``(return - safe) / (optimal - safe)``: 0 is the scenario's safe return and 1 its optimal one, so
-scenarios weigh equally. A diverged seed counts as the worst seed of its cell, and as no better
-than -1. A trial fails, and cannot be the best, where one of its cells fails or has only seeds that
-diverged.
+A trial's score is the mean over its scenarios (the suite's, or those chosen) of the mean over
+tuning seeds of ``(return - safe) / (optimal - safe)``: 0 is the scenario's safe return and 1 its
+optimal one, so scenarios weigh equally. A diverged seed counts as the worst seed of its cell, and
+as no better than -1. A trial fails, and cannot be the best, where one of its cells fails or has
+only seeds that diverged.
 
 A proposal depends on nothing but the seed of the search, the algorithm's name in the suite, and
 the scores of earlier rounds. So the results of the trials' cells are all that has to be kept: an
@@ -34,7 +34,7 @@ from pydantic import ValidationError
 from rocompare import registry, results, runner
 from rocompare.api import Search
 from rocompare.compare import declared_returns
-from rocompare.config import AlgorithmConfig, Cell, Suite, SuiteError
+from rocompare.config import AlgorithmConfig, Cell, ScenarioConfig, Suite, SuiteError
 
 FIRST_ROUND = 10
 """Trials that know of no scores: the default and uniform ones."""
@@ -88,6 +88,8 @@ class Tuning:
 
     suite: Suite
     """What is tuned, its seeds those that will be reported."""
+    scenarios: tuple[ScenarioConfig, ...]
+    """Those that trials run on; the tuned suite has all."""
     seeds: tuple[int, ...]
     """Tuning seeds."""
     search_seed: int
@@ -109,6 +111,7 @@ def tune(
     trials: int,
     *,
     seeds: tuple[int, ...],
+    scenarios: list[str] | None = None,
     search_seed: int = 0,
     jobs: int | None = None,
     device: str = "cpu",
@@ -120,6 +123,7 @@ def tune(
     Args:
         root: folder of the trials' results; the search continues from what it finds there.
         seeds: none of them may be among the suite's.
+        scenarios: names of those that trials run on; all by default.
         watch: called about ten times a second with the cells of the round.
 
     Raises:
@@ -128,6 +132,7 @@ def tune(
     """
     _import_optuna()
     refuse_overlap(suite, seeds)
+    chosen = suite.select(scenarios=scenarios).scenarios
     for scenario in suite.scenarios:
         if scenario.budget is not None or scenario.algorithms:
             raise TuneError(
@@ -137,11 +142,10 @@ def tune(
                 ]
             )
     spaces = {a.name: space_of(a) for a in suite.algorithms}
-    scales = {
-        s.name: declared_returns({"name": s.name, "declared": s.declared()})
-        for s in suite.scenarios
-    }
-    tuning = Tuning(suite, seeds, search_seed, trials, {a.name: [] for a in suite.algorithms})
+    scales = {s.name: declared_returns({"name": s.name, "declared": s.declared()}) for s in chosen}
+    tuning = Tuning(
+        suite, chosen, seeds, search_seed, trials, {a.name: [] for a in suite.algorithms}
+    )
     for numbers in rounds(trials):
         proposed = [
             trial
@@ -289,7 +293,11 @@ def _suite_of(tuning: Tuning, proposed: list[Trial]) -> tuple[Suite, dict[str, s
         else:
             params = checked.model_dump(mode="json")
             entries.append(algorithm.model_copy(update={"name": name, "params": params}))
-    update = {"algorithms": tuple(entries), "seeds": tuning.seeds}
+    update = {
+        "algorithms": tuple(entries),
+        "scenarios": tuning.scenarios,
+        "seeds": tuning.seeds,
+    }
     return tuning.suite.model_copy(update=update), refused
 
 
@@ -398,7 +406,7 @@ def trials_frame(tuning: Tuning) -> pd.DataFrame:
                 "score": trial.score,
                 **{
                     f"return:{scenario.name}": trial.returns.get(scenario.name)
-                    for scenario in tuning.suite.scenarios
+                    for scenario in tuning.scenarios
                 },
                 "diverged": trial.diverged,
                 "error": trial.error,
@@ -460,6 +468,11 @@ def suite_text(tuning: Tuning, source: str) -> str:
         raise TuneError([f"every trial of '{none[0]}' failed; the first: {why}"])
     lines = [
         f"{_HEAD} from {source}: the same search for every algorithm,",
+        *(
+            [f"# on {', '.join(s.name for s in tuning.scenarios)} alone,"]
+            if len(tuning.scenarios) < len(suite.scenarios)
+            else []
+        ),
         f"# {tuning.wanted} trials on the tuning seeds {_span(tuning.seeds)}, none of which is "
         "among the seeds below.",
         f"# Proposed by Optuna {_import_optuna()} (TPE), search seed {tuning.search_seed}. "

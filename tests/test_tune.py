@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, model_validator
 
 from rocompare import api, registry, tune
-from rocompare.config import load_suite, parse_suite
+from rocompare.config import SuiteError, load_suite, parse_suite
 from tests.made_up import run
 
 SUITE = """
@@ -207,6 +207,19 @@ def test_the_tuned_suite_is_a_suite_with_the_best_values(tmp_path):
     assert len(frame) == 22
     assert frame["best"].sum() == 2
     assert frame["return:wide"][0] == pytest.approx(0.0, abs=1e-6)  # -0.5 is the safe hill's top
+
+
+def test_trials_may_run_on_some_scenarios_and_the_tuned_suite_has_all(tmp_path):
+    tuning = search(tmp_path, 3, scenarios=["narrow"])
+    first = tuning.trials["aim"][0]
+    assert first.returns.keys() == {"narrow"}
+    assert first.score == pytest.approx(unit(-0.5, 2.0, 20.0), abs=1e-6)
+    written = tune.suite_text(tuning, "aims.yaml")
+    assert "# on narrow alone," in written.splitlines()
+    assert parse_suite(written).scenarios == parse_suite(SUITE).scenarios
+    assert "return:wide" not in tune.trials_frame(tuning)
+    with pytest.raises(SuiteError, match=r"--scenario: suite 'aims' has no 'narow'.*narrow"):
+        search(tmp_path, 3, scenarios=["narow"])
 
 
 def test_where_nothing_is_searched_there_is_one_trial(tmp_path):
