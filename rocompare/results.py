@@ -363,7 +363,8 @@ def _cell_folders(root: Path) -> list[tuple[Path, tuple[str, str, str, str]]]:
 
 
 def _folders_with(root: Path, name: str) -> list[Path]:
-    return sorted(Path(folder) for folder, _, files in os.walk(root) if name in files)
+    found = [folder for folder, _, files in os.walk(root) if name in files]
+    return list(map(Path, sorted(found, key=lambda folder: folder.split(os.sep))))
 
 
 def _read_cell(folder: Path) -> tuple[Config, list[tuple[Any, ...]]]:
