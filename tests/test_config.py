@@ -49,6 +49,17 @@ def test_every_suite_that_ships_is_valid(path):
     assert suite.name == path.stem
 
 
+def test_table1_has_the_settings_of_its_games_own_suites():
+    def keys(name):
+        cells = load_suite(f"suites/{name}.yaml").cells()
+        return {(cell.scenario.name, cell.algorithm.name): cell.key for cell in cells}
+
+    own = keys("max_of_three") | keys("particle_gather")
+    table1 = keys("table1")
+    assert len(table1) == 24
+    assert table1.items() <= own.items()
+
+
 def test_defaults():
     text = "name: a\nseeds: [5, 2]\nbudget: {env_steps: 30}\nalgorithms: {maddpg: }\n"
     suite = parse_suite(text + "scenarios: {s: {env: max_of_three}}")
