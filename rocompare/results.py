@@ -363,8 +363,7 @@ def _cell_folders(root: Path) -> list[tuple[Path, tuple[str, str, str, str]]]:
 
 
 def _folders_with(root: Path, name: str) -> list[Path]:
-    found = (Path(folder) for folder, _, files in os.walk(root) if name in files)
-    return sorted(found, key=lambda folder: folder.parts)  # a tuple compares faster than a path
+    return sorted(Path(folder) for folder, _, files in os.walk(root) if name in files)
 
 
 def _read_cell(folder: Path) -> tuple[Config, list[tuple[Any, ...]]]:
