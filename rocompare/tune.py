@@ -493,9 +493,9 @@ def suite_text(tuning: Tuning, source: str) -> str:
         best = tuning.best(algorithm.name)
         assert best is not None
         use = registry.short_name("algorithm", algorithm.use)
-        entry: dict[str, Any] = {} if use == algorithm.name else {"use": use}
-        entry |= {name: algorithm.params[name] for name in algorithm.given}
-        lines.append(f"  {algorithm.name}: {_flow(entry | best.values)}")
+        entry = {"use": use, **{name: algorithm.params[name] for name in algorithm.given}}
+        # A name of its own: it can stand beside the untuned one in a table.
+        lines.append(f"  {algorithm.name[:58]}_tuned: {_flow(entry | best.values)}")
     lines.append("scenarios:")
     for scenario in suite.scenarios:
         env = registry.short_name("environment", scenario.env)

@@ -197,8 +197,9 @@ def test_the_tuned_suite_is_a_suite_with_the_best_values(tmp_path):
     for part in ("seeds", "budget", "evaluation", "scenarios", "reference"):
         assert getattr(tuned, part) == getattr(suite, part)
     for before, after in zip(suite.algorithms, tuned.algorithms, strict=True):
+        assert after.name == f"{before.name}_tuned"  # beside the untuned in one table
         assert after.use == before.use
-        assert after.params == before.params | tuning.best(after.name).values
+        assert after.params == before.params | tuning.best(before.name).values
     head = [line for line in written.splitlines() if line.startswith("#")]
     assert any("11 trials on the tuning seeds 1000..1001" in line for line in head)
     assert any(re.match(r"# aim +\d+ of 0\.\.10 ", line) for line in head)
