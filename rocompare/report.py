@@ -152,7 +152,7 @@ def return_table(
             total=len(rows),
             in_optimum=int((basin[finite] == "optimum").sum()),
             failed=len(failed),
-            published=published.get(name),
+            published=published.get((_untuned(name[0]), name[1])),
         )
         entries[name] = _with_statistic(
             entry, statistic, values.tolist(), configs[cell]["scenario"]
@@ -183,9 +183,20 @@ def return_table(
     return ReturnTable(algorithms, scenarios, entries, notes)
 
 
+def _untuned(algorithm: str) -> str:
+    """The name that `rocompare tune` gave its suffix to."""
+    return algorithm.removesuffix("_tuned")
+
+
 def _ordered(names: Iterable[str], first: list[str]) -> list[str]:
-    """The distinct names: those of ``first`` in its order, then the others by name."""
-    return sorted(set(names), key=lambda n: (first.index(n) if n in first else len(first), n))
+    """The distinct names, tuned ones behind the others: those of ``first`` in its order, then by
+    name."""
+
+    def place(name: str) -> tuple[bool, int, str]:
+        plain = _untuned(name)
+        return name != plain, first.index(plain) if plain in first else len(first), name
+
+    return sorted(set(names), key=place)
 
 
 def load_reference(name: str) -> dict[tuple[str, str], tuple[float, float]]:

@@ -88,6 +88,17 @@ def test_published_values_stand_beside_ours(folder):
     assert (row["published_mean"], row["published_std"]) == (9.60, 0.30)
 
 
+def test_tuned_algorithms_stand_behind_the_others_with_the_same_published_values(folder):
+    text = SUITE.replace("svnr: {}", "svnr_tuned: {use: svnr, rounds: 3}").replace("demo", "tuned")
+    for cell in parse_suite(text).cells():
+        if cell.algorithm.name == "svnr_tuned":
+            results.save(folder, cell, cell_result([7], returns=(7.0, 8.0)), {})
+    table = report.return_table(folder, reference="paper_table1")
+    assert table.algorithms == ["svnr", "maddpg", "svnr_tuned"]
+    assert table.entries["svnr_tuned", PAPER].published == (9.60, 0.30)
+    assert table.entries["svnr_tuned", PAPER].mean == 7.5
+
+
 @pytest.mark.parametrize(
     ("mean", "std", "mark"),
     [(9.6, 0.0, ""), (9.95, 0.04, "↑"), (9.95, 0.06, ""), (9.0, 0.2, "↓"), (9.0, 0.4, "")],
