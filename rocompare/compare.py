@@ -58,15 +58,12 @@ def load(path: str | Path) -> Loaded:
     Raises:
         ResultsError: nothing there, or a name stands for two configurations.
     """
-    failed = results.load_failures(path)
-    if failed and not any(Path(path).rglob("seed_*.json")):
-        return _with_failures(Loaded({}, {}, {}), failed)
-    frame, every_config = results.load(path)
+    frame, every_config, failed = results.load_with_failures(path)
     samples: dict[tuple[str, str], Sample] = {}
     configs: dict[tuple[str, str], dict[str, Any]] = {}
     # Arrays, not frames: there may be ten thousand cells.
     rows_of = frame.groupby(["scenario", "algorithm"], sort=False).indices
-    returns, seeds = frame["return"].to_numpy(), frame["seed"].to_numpy()
+    returns, seeds = frame["return"].to_numpy(float), frame["seed"].to_numpy()
     usable = ~frame["diverged"].to_numpy(bool) & np.isfinite(returns)
     basin = frame["basin"].to_numpy()
     for cell in results.cells_of(frame, path):

@@ -231,16 +231,38 @@ Config = dict[str, Any]
 
 def load(path: str | Path) -> tuple[pd.DataFrame, dict[tuple[str, str, str, str], Config]]:
     """:func:`load_results` and :func:`load_configs` in one reading."""
-    rows, configs = [], {}
-    for folder, names in _cell_folders(Path(path)):
-        configs[names], found = _read_cell(folder)
-        rows += [names + row for row in found]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame, configs = _read_cells(_cell_folders(Path(path)))
     if frame.empty:
         raise ResultsError(
             f"{path}: no finished seeds here; results are written by `rocompare run SUITE`"
         )
     return frame, configs
+
+
+def load_with_failures(
+    path: str | Path,
+) -> tuple[pd.DataFrame, dict[tuple[str, str, str, str], Config], list[tuple[str, str]]]:
+    """:func:`load` and :func:`load_failures` in one walk; the frame is empty, and that is no error,
+    where cells failed and no seed was finished."""
+    root = Path(path)
+    folders, failed = _folders_with(root, "config.yaml", "failure.json")
+    failures = [(place, str(record.get("error", "?"))) for place, record in _failures(failed)]
+    if failures and not folders:
+        return pd.DataFrame(columns=list(COLUMNS)), {}, failures
+    frame, configs = _read_cells(_cell_folders(root, folders))
+    if frame.empty and not failures:
+        load(path)  # says what is wrong
+    return frame, configs, failures
+
+
+def _read_cells(
+    cells: list[tuple[Path, tuple[str, str, str, str]]],
+) -> tuple[pd.DataFrame, dict[tuple[str, str, str, str], Config]]:
+    rows, configs = [], {}
+    for folder, names in cells:
+        configs[names], found = _read_cell(folder)
+        rows += [names + row for row in found]
+    return pd.DataFrame(rows, columns=list(COLUMNS)), configs
 
 
 def load_configs(path: str | Path) -> dict[tuple[str, str, str, str], Config]:
@@ -307,21 +329,23 @@ def _load_rows(path: Path, file_name: str, columns: tuple[str, ...]) -> list[pd.
 
 def load_failures(path: str | Path) -> list[tuple[str, str]]:
     """``(cell, error)`` of each cell below ``path`` whose last attempt failed."""
-    return [(place, str(record.get("error", "?"))) for place, record in _failures(Path(path))]
+    (failed,) = _folders_with(Path(path), "failure.json")
+    return [(place, str(record.get("error", "?"))) for place, record in _failures(failed)]
 
 
 def load_failed_seeds(path: str | Path) -> dict[str, set[int]]:
     """Per cell below ``path`` whose last attempt failed, the seeds that it was to train."""
     found = {}
-    for place, record in _failures(Path(path)):
+    (failed,) = _folders_with(Path(path), "failure.json")
+    for place, record in _failures(failed):
         seeds = record.get("seeds")
         listed = seeds if isinstance(seeds, list) else []
         found[place] = {seed for seed in listed if isinstance(seed, int)}
     return found
 
 
-def _failures(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for folder in _folders_with(root, "failure.json"):
+def _failures(folders: list[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for folder in folders:
         file = folder / "failure.json"
         yield "/".join(file.resolve().parts[-5:-1]), _read_json(file)
 
@@ -340,13 +364,20 @@ def load_episodes(folder: Path) -> dict[int, Any]:
     return {int(seed): episode for seed, episode in record.items() if seed.isdecimal()}
 
 
-def _cell_folders(root: Path) -> list[tuple[Path, tuple[str, str, str, str]]]:
-    """Each cell's folder below ``root`` with its suite, scenario, algorithm and key."""
+def _cell_folders(
+    root: Path, folders: list[Path] | None = None
+) -> list[tuple[Path, tuple[str, str, str, str]]]:
+    """Each cell's folder below ``root`` with its suite, scenario, algorithm and key.
+
+    Args:
+        folders: those with a configuration, if they are known already.
+    """
     if not root.exists():
         raise ResultsError(f"{root}: no such folder")
     if not root.is_dir():
         raise ResultsError(f"{root}: not a folder; give the folder that `rocompare run` wrote to")
-    folders = _folders_with(root, "config.yaml")
+    if folders is None:
+        (folders,) = _folders_with(root, "config.yaml")
     # The reference results that come with a clone step back once there are results of one's own.
     own = [folder for folder in folders if not _in_reference(folder.relative_to(root))]
     if not folders:
@@ -362,8 +393,14 @@ def _cell_folders(root: Path) -> list[tuple[Path, tuple[str, str, str, str]]]:
     return found
 
 
-def _folders_with(root: Path, name: str) -> list[Path]:
-    return sorted(Path(folder) for folder, _, files in os.walk(root) if name in files)
+def _folders_with(root: Path, *names: str) -> list[list[Path]]:
+    """For each file name, the folders below ``root`` that have it; one walk for all."""
+    found: list[list[Path]] = [[] for _ in names]
+    for folder, _, files in os.walk(root):
+        for name, having in zip(names, found, strict=True):
+            if name in files:
+                having.append(Path(folder))
+    return [sorted(having) for having in found]
 
 
 def _read_cell(folder: Path) -> tuple[Config, list[tuple[Any, ...]]]:
