@@ -233,9 +233,7 @@ def load(path: str | Path) -> tuple[pd.DataFrame, dict[tuple[str, str, str, str]
     """:func:`load_results` and :func:`load_configs` in one reading."""
     frame, configs = _read_cells(_cell_folders(Path(path)))
     if frame.empty:
-        raise ResultsError(
-            f"{path}: no finished seeds here; results are written by `rocompare run SUITE`"
-        )
+        raise _no_seeds(path)
     return frame, configs
 
 
@@ -246,13 +244,19 @@ def load_with_failures(
     where cells failed and no seed was finished."""
     root = Path(path)
     folders, failed = _folders_with(root, "config.yaml", "failure.json")
-    failures = [(place, str(record.get("error", "?"))) for place, record in _failures(failed)]
+    failures = _errors(failed)
     if failures and not folders:
         return pd.DataFrame(columns=list(COLUMNS)), {}, failures
     frame, configs = _read_cells(_cell_folders(root, folders))
     if frame.empty and not failures:
-        load(path)  # says what is wrong
+        raise _no_seeds(path)
     return frame, configs, failures
+
+
+def _no_seeds(path: str | Path) -> ResultsError:
+    return ResultsError(
+        f"{path}: no finished seeds here; results are written by `rocompare run SUITE`"
+    )
 
 
 def _read_cells(
@@ -330,7 +334,7 @@ def _load_rows(path: Path, file_name: str, columns: tuple[str, ...]) -> list[pd.
 def load_failures(path: str | Path) -> list[tuple[str, str]]:
     """``(cell, error)`` of each cell below ``path`` whose last attempt failed."""
     (failed,) = _folders_with(Path(path), "failure.json")
-    return [(place, str(record.get("error", "?"))) for place, record in _failures(failed)]
+    return _errors(failed)
 
 
 def load_failed_seeds(path: str | Path) -> dict[str, set[int]]:
@@ -342,6 +346,10 @@ def load_failed_seeds(path: str | Path) -> dict[str, set[int]]:
         listed = seeds if isinstance(seeds, list) else []
         found[place] = {seed for seed in listed if isinstance(seed, int)}
     return found
+
+
+def _errors(folders: list[Path]) -> list[tuple[str, str]]:
+    return [(place, str(record.get("error", "?"))) for place, record in _failures(folders)]
 
 
 def _failures(folders: list[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
