@@ -281,6 +281,13 @@ def tune(
     search_seed: Annotated[
         int, typer.Option(help="Seed of the proposals.", metavar="N", min=0)
     ] = 0,
+    search_given: Annotated[
+        bool,
+        typer.Option(
+            "--search-given",
+            help="Search also what SUITE sets, from its values on; else that stays as it is.",
+        ),
+    ] = False,
     results: Annotated[
         Path, typer.Option("--results", help="Folder that the trials' results go to.")
     ] = Path("tuning"),
@@ -324,6 +331,7 @@ def tune(
             seeds=tuple(range(first_seed, first_seed + seeds)),
             scenarios=scenario,
             search_seed=search_seed,
+            search_given=search_given,
             jobs=jobs,
             device=device.value,
             watch=display.show,

@@ -30,7 +30,9 @@ from pydantic import (
 from rocompare import registry
 
 MAX_BYTES = 1 << 20
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", re.ASCII)
+MAX_NAME = 64
+"""Letters of a suite's, an algorithm's or a scenario's name."""
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+-]{{0,{MAX_NAME - 1}}}", re.ASCII)
 
 
 class SuiteError(ValueError):
@@ -45,8 +47,8 @@ def _check_name(name: str) -> str:
     # Names become folders: no separators, no leading dot, nothing that leaves the results folder.
     if not _NAME.fullmatch(name) or name.endswith("."):
         raise ValueError(
-            "a name has 1 to 64 letters, digits, '_', '-', '+' or '.', begins with a letter or "
-            f"digit and does not end in '.'; got {name[:80]!r}"
+            f"a name has 1 to {MAX_NAME} letters, digits, '_', '-', '+' or '.', begins with a "
+            f"letter or digit and does not end in '.'; got {name[:80]!r}"
         )
     return name
 

@@ -34,7 +34,7 @@ from pydantic import ValidationError
 from rocompare import registry, results, runner
 from rocompare.api import Search
 from rocompare.compare import declared_returns
-from rocompare.config import AlgorithmConfig, Cell, ScenarioConfig, Suite, SuiteError
+from rocompare.config import MAX_NAME, AlgorithmConfig, Cell, ScenarioConfig, Suite, SuiteError
 
 FIRST_ROUND = 10
 """Trials that know of no scores: the default and uniform ones."""
@@ -42,6 +42,8 @@ ROUND = 5
 """Trials that are proposed, and trained, side by side after that."""
 DIGITS = 4
 """Significant digits of a proposed value: the tuned suite holds what was trained."""
+SUFFIX = "_tuned"
+"""Of tuned names: they can stand beside the untuned ones in a table."""
 _HEAD = "# Written by `rocompare tune`"
 
 
@@ -95,6 +97,8 @@ class Tuning:
     search_seed: int
     wanted: int
     """Trials per algorithm."""
+    search_given: bool
+    """Whether hyperparameters that the suite sets were searched too."""
     trials: dict[str, list[Trial]]
     """By algorithm, in order."""
     interrupted: bool = False
@@ -113,6 +117,7 @@ def tune(
     seeds: tuple[int, ...],
     scenarios: list[str] | None = None,
     search_seed: int = 0,
+    search_given: bool = False,
     jobs: int | None = None,
     device: str = "cpu",
     watch: Callable[[list[runner.CellStatus]], None] = lambda statuses: None,
@@ -124,6 +129,7 @@ def tune(
         root: folder of the trials' results; the search continues from what it finds there.
         seeds: none of them may be among the suite's.
         scenarios: names of those that trials run on; all by default.
+        search_given: search also what the suite sets, if it lies in the range that is searched.
         watch: called about ten times a second with the cells of the round.
 
     Raises:
@@ -141,11 +147,10 @@ def tune(
                     "tuning would ignore; tune a suite of that scenario alone"
                 ]
             )
-    spaces = {a.name: space_of(a) for a in suite.algorithms}
+    spaces = {a.name: space_of(a, search_given) for a in suite.algorithms}
     scales = {s.name: declared_returns({"name": s.name, "declared": s.declared()}) for s in chosen}
-    tuning = Tuning(
-        suite, chosen, seeds, search_seed, trials, {a.name: [] for a in suite.algorithms}
-    )
+    none: dict[str, list[Trial]] = {a.name: [] for a in suite.algorithms}
+    tuning = Tuning(suite, chosen, seeds, search_seed, trials, search_given, none)
     for numbers in rounds(trials):
         proposed = [
             trial
@@ -187,15 +192,20 @@ def refuse_overlap(suite: Suite, seeds: tuple[int, ...]) -> None:
         )
 
 
-def space_of(algorithm: AlgorithmConfig) -> Space:
-    """The hyperparameters that have a :class:`rocompare.api.Search` and that the suite leaves."""
+def space_of(algorithm: AlgorithmConfig, search_given: bool = False) -> Space:
+    """The hyperparameters that have a :class:`rocompare.api.Search` and that the suite leaves.
+
+    With ``search_given`` also those that the suite sets to a value in the range.
+    """
     model = algorithm.load().Config
     space = {}
     for name, info in model.model_fields.items():
         found = [item for item in info.metadata if isinstance(item, Search)]
-        if not found or name in algorithm.given:
+        if not found:
             continue
         at, start = found[0], algorithm.params[name]
+        if name in algorithm.given and not (search_given and at.low <= start <= at.high):
+            continue
         what = f"algorithm '{algorithm.name}': '{name}' is searched from {at.low} to {at.high}"
         if info.annotation not in (int, float):
             raise TuneError([f"{what}, but only an int or a float can be"])
@@ -443,9 +453,17 @@ def save_suite(tuning: Tuning, source: Path, out: Path) -> None:
 def refuse_other(suite: Suite, source: Path, path: Path) -> None:
     """Raise if the tuned suite of ``source`` cannot go to ``path``.
 
-    It would overwrite what this command did not write, or would stand in another folder than the
-    code that it names.
+    It would overwrite what this command did not write, would stand in another folder than the code
+    that it names, or would have names that are too long.
     """
+    for name in (suite.name, *(algorithm.name for algorithm in suite.algorithms)):
+        if len(name) + len(SUFFIX) > MAX_NAME:
+            raise TuneError(
+                [
+                    f"{source}: '{name}' has {len(name)} letters; the tuned suite adds '{SUFFIX}', "
+                    f"and a name has at most {MAX_NAME}: give it a shorter one"
+                ]
+            )
     files = [entry.local for entry in suite.algorithms] + [entry.local for entry in suite.scenarios]
     if any(files) and path.parent.resolve() != source.parent.resolve():
         raise TuneError([f"--out: {source} names files beside it, so {path} must be there too"])
@@ -468,6 +486,7 @@ def suite_text(tuning: Tuning, source: str) -> str:
         raise TuneError([f"every trial of '{none[0]}' failed; the first: {why}"])
     lines = [
         f"{_HEAD} from {source}: the same search for every algorithm,",
+        *(["# which began with the values set there,"] if tuning.search_given else []),
         *(
             [f"# on {', '.join(s.name for s in tuning.scenarios)} alone,"]
             if len(tuning.scenarios) < len(suite.scenarios)
@@ -483,7 +502,7 @@ def suite_text(tuning: Tuning, source: str) -> str:
         "return.",
         "#",
         *(f"# {line}".rstrip() for line in table(tuning)),
-        f"name: {suite.name[:58]}_tuned",
+        f"name: {suite.name}{SUFFIX}",
         f"seeds: {_flow(_listed(suite.seeds))}",
         f"budget: {_flow(suite.budget.model_dump())}",
         f"evaluation: {_flow(suite.evaluation.model_dump())}",
@@ -494,8 +513,7 @@ def suite_text(tuning: Tuning, source: str) -> str:
         assert best is not None
         use = registry.short_name("algorithm", algorithm.use)
         entry = {"use": use, **{name: algorithm.params[name] for name in algorithm.given}}
-        # A name of its own: it can stand beside the untuned one in a table.
-        lines.append(f"  {algorithm.name[:58]}_tuned: {_flow(entry | best.values)}")
+        lines.append(f"  {algorithm.name}{SUFFIX}: {_flow(entry | best.values)}")
     lines.append("scenarios:")
     for scenario in suite.scenarios:
         env = registry.short_name("environment", scenario.env)

@@ -115,6 +115,23 @@ def test_every_algorithm_has_the_same_trials_and_each_its_score(tmp_path):
     assert said(tuning)[1:11] != said(tuning)[13:23]
 
 
+def test_what_the_suite_sets_can_be_searched_too_from_its_values_on(tmp_path):
+    given = SUITE.replace("batch_size: 2", "at: 0.25, steps: 99, batch_size: 2")
+    tuning = search(tmp_path, 4, given, search_given=True)
+    for name, at, random_until in (("aim", 0.25, 0.3), ("other", -0.5, 0.25)):
+        first, *rest = tuning.trials[name]
+        assert (first.values["at"], first.values["random_until"]) == (at, random_until)
+        assert len({t.values["at"] for t in rest}) == 3
+        # 99 steps are outside the range that is searched, and so stay.
+        assert ("steps" in first.values) == (name == "other")
+    text = tune.suite_text(tuning, "aims.yaml")
+    assert "# which began with the values set there," in text.splitlines()
+    tuned = parse_suite(text)
+    assert tuned.algorithms[0].params["steps"] == 99
+    assert tuned.algorithms[0].params["at"] == tuning.best("aim").values["at"]
+    assert "began" not in tune.suite_text(search(tmp_path, 4, given), "aims.yaml")
+
+
 def test_the_search_learns_from_its_scores(tmp_path):
     trials = search(tmp_path, 30).trials["aim"]
     grid = [-1 + i / 500 for i in range(1001)]
@@ -309,6 +326,16 @@ def test_the_command(tmp_path):
     assert file.read_text() == SUITE
     overlap = run(*command, "--first-seed", 2)
     assert "--first-seed" in str(overlap.exception)
+
+
+def test_a_name_too_long_for_its_tuned_one_is_refused_before_anything_trains(tmp_path):
+    pytest.importorskip("optuna")
+    file, name = tmp_path / "aims.yaml", "a" * 59
+    file.write_text(SUITE.replace("aim: {", f"{name}: {{"))
+    answer = run("tune", file, "--trials", 2, "--results", tmp_path / "t", "--jobs", 1)
+    assert isinstance(answer.exception, tune.TuneError)
+    assert f"'{name}' has 59 letters; the tuned suite adds '_tuned'" in str(answer.exception)
+    assert not (tmp_path / "t").exists()
 
 
 def test_the_command_when_every_trial_fails(tmp_path):
