@@ -122,8 +122,10 @@ class Env(Protocol):
 
     ``Config`` is a pydantic model of the environment's parameters and ``version`` an int that
     changes whenever results are no longer comparable. A game of one step may have a method
-    ``reward(action [..., N, A]) -> [...]`` besides; then ``rocompare.ro`` measures in it. An
-    environment in which things move in the plane may have ``positions(obs)``, from
+    ``reward(action [..., N, A]) -> [...]`` besides, a game of more steps ``fork(copies)``, which
+    returns the environment with each of its E games so many times, ``[S, E * copies]``, the copies
+    of each side by side and as it stands; then ``rocompare.ro`` measures in it. An environment in
+    which things move in the plane may have ``positions(obs)``, from
     ``obs [S, E, N, O]`` to where they stand, ``[S, E, P, 2]``: then an episode per seed is drawn.
     """
 

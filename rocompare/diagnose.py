@@ -13,7 +13,8 @@ QUARTERS = (0.25, 0.5, 0.75, 1.0)
 NOTES = (
     "Means over seeds, in units of reward, at shares of the budget; ± sample standard deviation.",
     "Executed RO: what the agent with the most to gain would gain by answering what the others "
-    "execute. 0 in every equilibrium, the safe one too.",
+    "execute. 0 in every equilibrium, the safe one too. In games of several steps from below: at "
+    f"each step it tries {ro.ROLLOUT_ANSWERS} answers in copies of the game.",
     f"Perceived RO: the worst agent's regret, as alpha times a KL divergence, of its best policy "
     f"for what it believes of the others against what the optimal joint policy does; alpha = "
     f"{ro.ALPHA:g} of optimal minus safe return. In games of several optima it may be 0 whatever "

@@ -561,6 +561,30 @@ def check_env_state(cls: Any) -> None:
             )
 
 
+def check_env_fork(cls: Any) -> None:
+    """``fork``, which is optional, gives copies that play as the environment does, and alone."""
+    env, alone = build_env(cls), build_env(cls)
+    if not hasattr(env, "fork"):
+        return
+    for each in (env, alone):
+        each.reset()
+        play(each, SEEDS, 1)
+    fork = env.fork(2)
+    spec = env.spec
+    action = Streams(SEEDS, "play/1").uniform(N_ENVS, spec.n_agents, spec.action_dim) * 2 - 1
+    got, want = fork.step(action.repeat_interleave(2, 1)), alone.step(action)
+    for name in ("next_obs", "reward", "terminated", "truncated", "basin"):
+        if not _same(getattr(got, name), getattr(want, name).repeat_interleave(2, 1)):
+            raise Broken(
+                f"after fork(2), {name} of both copies must be what the environment would give "
+                "for the same action, copies side by side: [S, 2 * E, ...]"
+            )
+    own = env.step(action)
+    for name in ("next_obs", "reward"):
+        if not _same(getattr(own, name), getattr(want, name)):
+            raise Broken(f"a step of what fork returned changes the environment's own {name}")
+
+
 ENVIRONMENT_CHECKS: dict[str, Callable[[Any], None]] = {
     "its Config, version and spec are those of an environment": check_env_config,
     "reset and step have their shapes and types": check_step,
@@ -569,6 +593,7 @@ ENVIRONMENT_CHECKS: dict[str, Callable[[Any], None]] = {
     "a seed beside others plays as it does alone": check_env_alone,
     "a NaN action stays in its seed and is reported": check_env_nan,
     "a saved state continues bit for bit": check_env_state,
+    "fork, if it has one, plays as the environment does": check_env_fork,
 }
 
 

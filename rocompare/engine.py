@@ -6,11 +6,13 @@ leading ``[S, E]`` between the two, and through the replay buffer.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import io
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,25 +147,36 @@ class _Training:
         running = torch.ones(shape, dtype=torch.bool, device=self.device)
         positions = getattr(env, "positions", None)
         path = [] if positions is None else [positions(obs)[:, 0]]
-        for _ in range(self.spec.horizon):
-            action = self.algorithm.act(obs, mode)
-            step = env.step(action)
-            returns += torch.where(running, step.reward, 0.0)
-            if positions is not None:
-                moved = positions(step.next_obs)[:, 0]  # [S, P, 2]
-                path.append(torch.where(running[:, :1, None], moved, math.nan))
-            ended = running & (step.terminated | step.truncated)
-            basin = torch.where(ended, step.basin, basin)
-            running = running & ~ended
-            obs = step.obs
-            if not running.any():
-                break
+        action = self.algorithm.act(obs, mode)
+        first = action.flatten(2)
+        # However long episodes last, an evaluation takes the numbers of one action: a seed's must
+        # not depend on when others' episodes end.
+        with self.aside():
+            for left in range(self.spec.horizon - 1, -1, -1):
+                step = env.step(action)
+                returns += torch.where(running, step.reward, 0.0)
+                if positions is not None:
+                    moved = positions(step.next_obs)[:, 0]  # [S, P, 2]
+                    path.append(torch.where(running[:, :1, None], moved, math.nan))
+                ended = running & (step.terminated | step.truncated)
+                basin = torch.where(ended, step.basin, basin)
+                running = running & ~ended
+                if not left or not running.any():
+                    break
+                action = self.algorithm.act(step.obs, mode)
         return Evaluation(
             returns,
             basin,
-            action.flatten(2) if self.spec.horizon == 1 else None,
+            first if self.spec.horizon == 1 else None,
             torch.stack(path, 1) if path else None,
         )
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Afterwards the algorithm, and so its random streams, are as they were."""
+        before = copy.deepcopy(self.algorithm.state_dict())
+        yield
+        self.algorithm.load_state_dict(before)
 
     def record(self, metrics: dict[str, Tensor]) -> tuple[Evaluation, Evaluation]:
         """Evaluate both ways and extend the learning curves."""
@@ -179,20 +192,34 @@ class _Training:
         env_steps = self.step * self.cell.budget.envs
         for seed, *values in zip(self.cell.seeds, *columns, strict=True):
             self.curve.append((seed, env_steps, *values))
-        if execute.actions is not None and self.measurable:
-            measured = (x.tolist() for x in self.measure_ro(execute.actions))
+        if self.measures_ro():
+            measured = (x.tolist() for x in self.measure_ro(execute))
             for seed, executed, perceived in zip(self.cell.seeds, *measured, strict=True):
                 self.diagnosis.append((seed, env_steps, executed, perceived))
         return execute, noiseless
 
-    @torch.no_grad()
-    def measure_ro(self, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Executed RO of ``actions [S, episodes, N]`` and perceived RO, ``[S]`` each.
+    def measures_ro(self) -> bool:
+        """Whether this evaluation measures RO: where a game lasts, it is not done every time."""
+        later = sum(step > self.step for step in self.evaluate_at)
+        return self.measurable and (self.spec.horizon == 1 or later % ro.ROLLOUT_EVERY == 0)
 
-        The numbers are drawn from streams of this evaluation alone: training does not notice.
+    @torch.no_grad()
+    def measure_ro(self, execute: Evaluation) -> tuple[Tensor, Tensor]:
+        """Executed and perceived RO, ``[S]`` each.
+
+        The numbers are drawn from streams of this evaluation alone, and the algorithm's own are put
+        back: training does not notice.
         """
         env: Any = self.env
-        executed = ro.executed_ro(env.reward, actions[:, : ro.EXECUTED].unsqueeze(-1))
+        if execute.actions is None:
+            env = self.make_env(ro.ROLLOUT_EPISODES, f"answers/{self.step}")
+            with self.aside():
+                executed = ro.rollout_ro(
+                    env, lambda obs: self.algorithm.act(obs, "execute"), self.aside
+                )
+        else:
+            joint = execute.actions[:, : ro.EXECUTED].unsqueeze(-1)
+            executed = ro.executed_ro(env.reward, joint)
         if self.grid is None or not isinstance(self.algorithm, Believer):
             return executed, torch.full_like(executed, math.nan)
         streams = Streams(self.cell.seeds, f"beliefs/{self.step}", self.device)

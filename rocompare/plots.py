@@ -31,7 +31,7 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from rocompare import registry, results, stats
+from rocompare import registry, results, ro, stats
 from rocompare.compare import declared_returns
 from rocompare.envs.max_of_three import MaxOfThree
 from rocompare.envs.particle_gather import ParticleGather
@@ -534,11 +534,14 @@ def diagnosis_curves(data: Data, scenario: str) -> Plot:
     """Executed and perceived RO against environment steps: when an algorithm over-generalizes."""
     rows = data.diagnosis[data.diagnosis["scenario"] == scenario]
     names = [name for name in data.present(scenario) if (rows["algorithm"] == name).any()]
+    # Perceived RO is not known in every game.
+    columns = [name for name in ro.COLUMNS if rows[name].notna().any()] or list(ro.COLUMNS)
     marks = styles(data.algorithms)
     with _style():
-        figure = Figure((WIDTH, 3.1 + 0.14 * -(-len(names) // 3)), layout="constrained")
-        panels = figure.subplots(2, sharex=True)
-        for axes, column in zip(panels, ("executed_ro", "perceived_ro"), strict=True):
+        height = 0.5 + 1.3 * len(columns) + 0.14 * -(-len(names) // 3)
+        figure = Figure((WIDTH, height), layout="constrained")
+        panels = figure.subplots(len(columns), sharex=True, squeeze=False)[:, 0]
+        for axes, column in zip(panels, columns, strict=True):
             for i, algorithm in enumerate(names):
                 color, marker = marks[algorithm]
                 own = rows[rows["algorithm"] == algorithm]
@@ -562,14 +565,15 @@ def diagnosis_curves(data: Data, scenario: str) -> Plot:
                 safe, optimal = data.returns[scenario]
                 axes.axhline(optimal - safe, color=_GREY, linestyle=":", linewidth=0.8, zorder=0)
                 axes.set_ylim(0, max(axes.get_ylim()[1], 1.3 * (optimal - safe)))
-        panels[1].set_xlabel("environment steps")
+        panels[-1].set_xlabel("environment steps")
         _legend(figure, panels[0])
     caption = (
         f"Relative over-generalization while training on {scenario}, in units of reward; means "
         "over seeds in their 95% t intervals. Executed: what the agent with the most to gain would "
-        "gain by answering what the others execute, 0 in every equilibrium. Perceived: the worst "
-        "agent's regret of its best policy for what it believes of the others, against what the "
-        "optimal joint policy does. Dotted: the optimal minus the safe return, about the "
+        "gain by answering what the others execute, 0 in every equilibrium; in games of several "
+        "steps it is estimated from below. Perceived, where it is known: the worst agent's regret "
+        "of its best policy for what it believes of the others, against what the optimal joint "
+        "policy does. Dotted: the optimal minus the safe return, about the "
         "perceived RO of agents that believe in the safe behaviour where there is one optimum "
         "(with several, that policy mixes them, and perceived RO may be 0 throughout). The axis "
         "is linear up to 1 and logarithmic beyond."

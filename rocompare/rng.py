@@ -58,6 +58,7 @@ class _Source:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for generator, start in zip(self.generators, state["start"], strict=True):
             generator.set_state(start.cpu().clone())  # torch ignores a view's offset
+        self.block = self.block[:, :0]
         if state["size"]:
             self.refill(state["size"])
         self.used = state["used"]

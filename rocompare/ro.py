@@ -1,4 +1,4 @@
-"""Relative over-generalization as numbers: Definitions 2.1 and 2.2, for games of one step.
+"""Relative over-generalization as numbers: Definitions 2.1 and 2.2.
 
 Sheng et al. (AAMAS 2025), in units of reward, so that both can be read beside the return:
 
@@ -7,6 +7,8 @@ Sheng et al. (AAMAS 2025), in units of reward, so that both can be read beside t
       max_i E_u[max_{u_i} r(u_i, u_-i) - r(u)]         u: the executed joint actions
 
   It says whether a joint policy miscoordinates. It is 0 in every equilibrium, the safe one too.
+  In a game of several steps r is the return, and the answer a policy. There it is estimated from
+  below, by answers that one step of policy improvement finds (:func:`rollout_ro`).
 
 - **Perceived RO**: the largest regret, over agents, of agent i's best policy for what it believes
   of the others, rho_i, against its best policy for what the optimal joint policy does::
@@ -20,15 +22,17 @@ Sheng et al. (AAMAS 2025), in units of reward, so that both can be read beside t
   several optima that must not be mixed, as the penalty game: pi* mixes them, its marginals are
   regretful themselves, and no belief is much worse.
 
-Both are exact on a grid of actions. Where rho_i may depend on the own action (PR2), the minimum is
-over pi(u_i) rho_i(u_-i | u_i). rho_i is what ``Algorithm.beliefs`` draws, its entropy that of the
-draws' frequencies on the grid: too small by at most log(cells/draws), times alpha.
+In games of one step both are exact on a grid of actions, and perceived RO is measured there alone.
+Where rho_i may depend on the own action (PR2), the minimum is over pi(u_i) rho_i(u_-i | u_i). rho_i
+is what ``Algorithm.beliefs`` draws, its entropy that of the draws' frequencies on the grid: too
+small by at most log(cells/draws), times alpha.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -43,6 +47,12 @@ EXECUTED = 20
 """Executed joint actions that are answered, per seed and evaluation."""
 DRAWS = 64
 """Draws of each belief."""
+ROLLOUT_EPISODES = 10
+"""Episodes in which each agent answers, per seed and measurement, in games of several steps."""
+ROLLOUT_ANSWERS = 9
+"""Actions that it may answer with there, evenly spaced, besides its own."""
+ROLLOUT_EVERY = 5
+"""Measured there at every so many evaluations, counted from the last: it takes as long as they."""
 GRID = {2: 41, 3: 41, 4: 21}
 """Actions of each agent on the grid of perceived RO, by the number of agents."""
 ALPHA = 0.01
@@ -51,12 +61,13 @@ ALPHA = 0.01
 
 def executed_unavailable(spec: EnvSpec, env: Any) -> str:
     """Why executed RO cannot be measured, or nothing."""
-    if spec.horizon > 1:
+    if spec.horizon > 1 and (spec.action_dim > 1 or not hasattr(env, "fork")):
         return (
-            f"episodes last up to {spec.horizon} steps: the answer to others' revealed actions is "
-            "then a policy, which would have to be learned"
+            f"episodes last up to {spec.horizon} steps: answers are then tried in copies of the "
+            "game, which needs scalar actions and a method fork(copies)"
         )
-    if not spec.constant_obs or spec.action_dim > 1 or not hasattr(env, "reward"):
+    one_step = spec.constant_obs and spec.action_dim == 1 and hasattr(env, "reward")
+    if spec.horizon == 1 and not one_step:
         return "the game needs a constant observation, scalar actions and a method reward(action)"
     return "" if spec.n_agents > 1 else "there is one agent only"
 
@@ -65,6 +76,10 @@ def perceived_unavailable(spec: EnvSpec, env: Any, algorithm: Any) -> str:
     """Why perceived RO cannot be measured, or nothing."""
     if executed_unavailable(spec, env):
         return executed_unavailable(spec, env)
+    if spec.horizon > 1:
+        return (
+            f"episodes last up to {spec.horizon} steps, so no grid holds the optimal joint policy"
+        )
     if spec.n_agents not in GRID:
         return (
             f"the optimal joint policy is known on a grid of all joint actions, which for "
@@ -90,6 +105,60 @@ def executed_ro(reward: Callable[[Tensor], Tensor], action: Tensor) -> Tensor:
         gain = reward(joint).amax(2) - now  # less than 0 if the action itself is off the grid
         gains.append(torch.where(gain.isnan(), gain, gain.clamp(min=0)).mean(1))
     return torch.stack(gains).amax(0)
+
+
+def rollout_ro(
+    env: Any, act: Callable[[Tensor], Tensor], aside: Callable[[], AbstractContextManager[None]]
+) -> Tensor:
+    """``[S]``, of a game of several steps, from below.
+
+    At every step agent i hears what the others are about to do and tries its own action and
+    ``ROLLOUT_ANSWERS`` others, each in a copy of the game that all play to its end as they execute;
+    the best is taken. That is one step of policy improvement by rollouts (Tesauro and Galperin,
+    1996), so the best answering policy gains no less. What counts is what these episodes then
+    return more than others from the same starts in which nobody answers. With a noisy policy the
+    two differ by chance too, by a standard error of their returns over ``ROLLOUT_EPISODES``.
+
+    Args:
+        env: as many copies as episodes; it is reset.
+        act: ``obs [S, E, N, O] -> action [S, E, N, 1]``, as the algorithm executes.
+        aside: a context after which the algorithm's random numbers are those from before. Without
+            it a seed's would depend on how long others' rollouts last.
+    """
+    n, tries = env.spec.n_agents, 1 + ROLLOUT_ANSWERS
+    start = env.reset().repeat_interleave(n + 1, 1)
+    game = env.fork(n + 1)  # of the copies of an episode, number i answers as agent i, the last not
+    answers = torch.linspace(-1, 1, ROLLOUT_ANSWERS, device=start.device, dtype=start.dtype)
+
+    def answer(obs: Tensor, steps_left: int) -> Tensor:
+        tried = act(obs).unsqueeze(2).repeat(1, 1, tries, 1, 1)  # [S, E, C, N, 1], the own first
+        for i in range(n):
+            tried[:, i :: n + 1, 1:, i, 0] = answers
+        with aside():
+            values = _play(
+                game.fork(tries), tried.flatten(1, 2), lambda obs, _: act(obs), steps_left
+            )
+        best = values.unflatten(1, (-1, tries)).argmax(2)  # the first of equals
+        return tried.take_along_dim(best[..., None, None, None], 2).squeeze(2)
+
+    horizon = env.spec.horizon
+    returns = _play(game, answer(start, horizon), answer, horizon).unflatten(1, (-1, n + 1))
+    gain = (returns[..., :n] - returns[..., n:]).mean(1)  # [S, N]
+    return gain.clamp(min=0).amax(1)
+
+
+def _play(env: Any, action: Tensor, act: Callable[[Tensor, int], Tensor], steps: int) -> Tensor:
+    """Returns ``[S, E]`` of playing on with ``action`` and then ``act(obs, steps left)``."""
+    returns = torch.zeros(action.shape[:2], device=action.device)
+    running = torch.ones_like(returns, dtype=torch.bool)
+    for left in range(steps - 1, -1, -1):
+        step = env.step(action)
+        returns += torch.where(running, step.reward, 0.0)
+        running &= ~(step.terminated | step.truncated)
+        if not left or not running.any():
+            break
+        action = act(step.obs, left)
+    return returns
 
 
 class Grid:

@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
     save(root, "wide", "maddpg", [])  # as an earlier version left it
     save(root, "narrow", "silent", [(0, t, 0.5, math.nan) for t in steps])
     save(root, "ten", "svnr", [(0, t, 0.25, math.nan) for t in steps])
-    save(root, "gather", "svnr", [])
+    save(root, "gather", "svnr", [(0, t, 0.25, math.nan) for t in (40, 100)])
     return root
 
 
@@ -58,7 +58,7 @@ def test_the_report(folder):
     assert "wide · maddpg: trained before" in answer.output
     assert "perceived RO, silent: the algorithm does not say" in answer.output
     assert "perceived RO, ten: " in answer.output and "10 agents" in answer.output
-    assert "gather: episodes last up to 25 steps" in answer.output
+    assert "perceived RO, gather: episodes last up to 25 steps" in answer.output
 
 
 def test_tables(folder):
@@ -75,7 +75,7 @@ def test_tables(folder):
 
 
 def test_a_table_of_nothing_measured(folder):
-    table = report.return_table(folder / "made_up" / "gather", statistic="executed-ro")
+    table = report.return_table(folder / "made_up" / "wide" / "maddpg", statistic="executed-ro")
     assert table.entries == {}
     for form in ("markdown", "csv", "latex", "json", "rich"):
         assert isinstance(report.render(table, form), str)
@@ -113,6 +113,9 @@ def test_the_picture(folder):
     assert executed.lines[0].get_ydata().tolist() == [5.0, 2.5, 100 / 60, 1.25, 1.0]
     assert perceived.lines[0].get_ydata().tolist() == [9.0, 7.0, 5.0, 3.0, 1.0]
     assert plot.render("png").startswith(b"\x89PNG")
+    data = plots.load(folder / "made_up" / "gather")
+    plot = next(p for p in plots.all_plots(data) if p.name == "diagnosis-gather")
+    assert [axes.get_ylabel() for axes in plot.figure.axes] == ["executed RO"]
 
 
 def test_sweeps_are_scenarios_that_differ_in_one_number():

@@ -87,6 +87,7 @@ def test_every_break_of_an_algorithm_is_named(tmp_path, old, new, check, message
         (GATHER, 'self.position, self.age = state["position"], state["age"]', 'self.position = state["position"]', "a saved state", "differ from those of a run that was not interrupted"),
         (GATHER, 'self.starts.load_state_dict(state["starts"])', "pass", "a saved state", "differ from those of a run that was not interrupted"),
         (GATHER, "obs=self._observe(self.position),", "obs=self._observe(self.position * 0.5),", "reset and step", "obs differs from next_obs although the episode goes on"),
+        (GATHER, "self.position.repeat_interleave(copies, 1)", "self.position.repeat(1, copies, 1, 1)", "fork", "next_obs of both copies must be"),
     ],
 )  # fmt: skip
 def test_every_break_of_an_environment_is_named(tmp_path, text, old, new, check, message):

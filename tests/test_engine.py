@@ -265,14 +265,40 @@ seeds: [2, 5]
 budget: {env_steps: 60}
 evaluation: {episodes: 5, points: 6}
 algorithms: {svnr: {hidden: 8, particles: 4}, lenient_madrl: {hidden: 8}, pr2: {hidden: 8}}
-scenarios: {easy: {env: max_of_three}}
+scenarios: {easy: {env: max_of_three}, gather: {env: particle_gather}}
 """
     for chosen in parse_suite(suite).cells():
         measured = train_cell(chosen)
-        assert all(math.isfinite(x) for row in measured.diagnosis for x in row)
+        if chosen.scenario.name == "easy":
+            assert all(math.isfinite(x) for row in measured.diagnosis for x in row)
+        else:  # every fifth evaluation, counted from the last
+            assert [row[:2] for row in measured.diagnosis] == [
+                (s, t) for t in (10, 60) for s in (2, 5)
+            ]
+            assert all(row[2] >= 0 and math.isnan(row[3]) for row in measured.diagnosis)
         with monkeypatch.context() as patch:
             patch.setattr(ro, "executed_unavailable", lambda spec, env: "not now")
             plain = train_cell(chosen)
         assert plain.diagnosis == []
         assert records(plain) == records(measured)
         assert plain.curve == measured.curve
+
+
+@pytest.mark.parametrize("name", ["svnr", "rommeo"])
+def test_evaluations_of_a_seed_do_not_depend_on_how_long_others_play(name):
+    """Both algorithms execute with noise; the seeds' episodes end at different steps."""
+    suite = f"""
+name: probe
+seeds: [2, 5]
+budget: {{env_steps: 40}}
+evaluation: {{episodes: 4, points: 6}}
+algorithms: {{{name}: {{learn_from: 1.0, hidden: 8}}}}
+scenarios: {{gather: {{env: particle_gather}}}}
+"""
+    both = train_cell(parse_suite(suite).cells()[0])
+    alone = train_cell(parse_suite(suite.replace("[2, 5]", "[5]")).cells()[0])
+    assert both.seeds[1].returns == alone.seeds[0].returns
+    assert [row for row in both.curve if row[0] == 5] == alone.curve
+    assert [row[:3] for row in both.diagnosis if row[0] == 5] == [
+        row[:3] for row in alone.diagnosis
+    ]

@@ -1,11 +1,12 @@
 """Executed and perceived RO against values worked out by hand."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
 
-from rocompare import registry, ro
+from rocompare import api, registry, ro
 from rocompare.envs.matrix_game import MatrixGame
 from rocompare.envs.max_of_n import MaxOfN
 from rocompare.envs.max_of_three import MaxOfThree
@@ -54,6 +55,76 @@ def test_seeds_are_apart_and_a_nan_stays():
     grid = Grid(CLIMB.reward, 2, 0.06, 3)
     draws = action.unsqueeze(1).unsqueeze(1).expand(-1, 2, -1, -1, -1, -1)
     assert grid.perceived_ro(draws).isnan().tolist() == [False, True, False]
+
+
+def gather(seeds=(0, 1)):
+    return ParticleGather(ParticleGather.Config(), seeds, ro.ROLLOUT_EPISODES, "answers/0")
+
+
+def away(obs):
+    """Nobody moves: an equilibrium, since a particle has two agents and entering takes both."""
+    return torch.zeros(*obs.shape[:3], 1)
+
+
+def half(obs):
+    """The first particle enters; the second would, but for its y, which goes to the wall."""
+    at = obs[:, :, 0].unflatten(-1, (2, 2))
+    action = -at.clone()
+    action[:, :, 1, 1] = at[:, :, 1, 1].sign()
+    return action.flatten(2).unsqueeze(-1)
+
+
+def late(obs):
+    """As ``half``, but nobody moves as long as the first particle stands where episodes begin."""
+    action = half(obs)
+    started = (obs[..., :2].square().sum(-1) > 0.35).unsqueeze(-1)
+    action[:, :, :2] = torch.where(started[:, :, :2], 0.0, action[:, :, :2])
+    return action
+
+
+def test_executed_ro_where_episodes_last():
+    # All stay: the return is 0 and no single agent can do better.
+    assert ro.rollout_ro(gather(), away, nullcontext).tolist() == [0, 0]
+    # -1; agents 1 to 3 can make it 0 by keeping a particle out, agent 4 enters as well: 5.
+    assert ro.rollout_ro(gather(), half, nullcontext).tolist() == pytest.approx([6, 6])
+    # 0 for 25 steps; agent 4 has no answer, for the first particle never enters.
+    assert ro.rollout_ro(gather(), late, nullcontext).tolist() == [0, 0]
+
+
+class Countdown:
+    """Two agents, two steps: ``x <- x + u_1 + u_2``, then the reward is ``-(x - 1)^2``, at the end."""
+
+    spec = make_spec(n_agents=2, horizon=2)
+
+    def __init__(self, n_envs):
+        self.x, self.age = torch.zeros(1, n_envs), 0
+
+    def reset(self):
+        return self.x.view(1, -1, 1, 1).expand(-1, -1, 2, -1)
+
+    def step(self, action):
+        self.x, self.age = self.x + action.sum((2, 3)), self.age + 1
+        done = torch.full_like(self.x, self.age == 2, dtype=torch.bool)
+        reward = torch.where(done, -(self.x - 1).square(), 0.0)
+        obs = self.x.view(1, -1, 1, 1).expand(-1, -1, 2, -1)
+        return api.Step(obs, obs, reward, done, ~done & done, done.long())
+
+    def fork(self, copies):
+        twin = Countdown(self.x.shape[1] * copies)
+        twin.x, twin.age = self.x.repeat_interleave(copies, 1), self.age
+        return twin
+
+
+@pytest.mark.parametrize(("action", "expected"), [(0.0, 1), (-0.25, 4), (-1.0, 24), (0.25, 0)])
+def test_answers_look_ahead_to_the_end(action, expected):
+    """Both always play ``action``: x ends at four times it.
+
+    0: the return is -1; playing 1 once makes it 0. -0.25: -4; playing 1 and then 0.5 makes it 0.
+    -1: -25; playing 1 twice leaves x = 0 and so -1. 0.25: it is 0 already.
+    """
+    act = lambda obs: torch.full((*obs.shape[:3], 1), action)  # noqa: E731
+    gain = ro.rollout_ro(Countdown(3), act, nullcontext)
+    assert gain.item() == pytest.approx(expected, abs=1e-6)
 
 
 def believed(*points):
@@ -137,7 +208,9 @@ def test_joint_of_puts_others_in_their_places():
 
 def test_what_cannot_be_measured_is_said():
     gather = ParticleGather(ParticleGather.Config(), [0], 1)
-    assert "25 steps" in ro.executed_unavailable(gather.spec, gather)
+    assert ro.executed_unavailable(gather.spec, gather) == ""
+    assert "25 steps" in ro.perceived_unavailable(gather.spec, gather, None)
+    assert "method fork" in ro.executed_unavailable(gather.spec, object())
     ten = MaxOfN(MaxOfN.Config(n_agents=10), [0], 1)
     maddpg = registry.load("algorithm", "maddpg")
     assert ro.executed_unavailable(ten.spec, ten) == ""

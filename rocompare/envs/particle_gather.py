@@ -37,6 +37,7 @@ exploration as well.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -135,6 +136,13 @@ class ParticleGather:
     def positions(self, obs: Tensor) -> Tensor:
         """``[S, E, N, O]`` -> where the particles stand, ``[S, E, 2, 2]``."""
         return obs[:, :, 0].unflatten(-1, (2, 2))
+
+    def fork(self, copies: int) -> ParticleGather:
+        """``S x (E * copies)`` games as these stand, the copies of each side by side."""
+        twin = copy.copy(self)  # no tensor is changed in place
+        twin.position = self.position.repeat_interleave(copies, 1)
+        twin.age = self.age.repeat_interleave(copies, 1)
+        return twin
 
     def _draw_starts(self) -> Tensor:
         """Positions ``[S, E, 2, 2]``, uniform over the annulus of starts."""
