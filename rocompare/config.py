@@ -24,7 +24,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    model_validator,
 )
 
 from rocompare import registry
@@ -155,12 +154,6 @@ class _SuiteFile(BaseModel):
     algorithms: dict[Name, dict[str, Any] | None] = Field(min_length=1)
     scenarios: dict[Name, dict[str, Any]] = Field(min_length=1)
     reference: str | None = None
-
-    @model_validator(mode="after")
-    def _check_points(self) -> _SuiteFile:
-        if self.evaluation.points > self.budget.env_steps:
-            raise ValueError("evaluation.points must not exceed budget.env_steps")
-        return self
 
 
 class Suite(BaseModel):
@@ -310,14 +303,19 @@ def parse_suite(text: str, source: str = "<suite>", folder: Path | None = None) 
         raise SuiteError([f"{source}: the file is empty; see `rocompare run --help`"])
     if not isinstance(document.data, dict):
         raise SuiteError([f"{source}:1: expected a mapping with name, seeds, budget, ..."])
+    problems: list[str] = []
     try:
         written = _SuiteFile.model_validate(document.data)
     except ValidationError as error:
-        raise SuiteError(document.explain(error, _SuiteFile, ())) from None
-    problems: list[str] = []
+        problems, written = document.explain(error, _SuiteFile, ()), None
+    points = written.evaluation.points if written else 0
+    if written and points > written.budget.env_steps:
+        message = "evaluation.points must not exceed budget.env_steps"
+        problems.append(document.at(("budget",), message))
     algorithms, scenarios = [], []
-    for name, entry in written.algorithms.items():
-        params = dict(entry or {})
+    # Whatever is wrong above, entries that can be read are looked at too: all is said at once.
+    named = _entries(document.data.get("algorithms"), empty=True)
+    for name, params in named.items():
         use = params.pop("use", name)
         path = ("algorithms", name)
         resolved = _resolve(document, problems, "algorithm", use, params, path, folder)
@@ -327,28 +325,26 @@ def parse_suite(text: str, source: str = "<suite>", folder: Path | None = None) 
             algorithms.append(
                 AlgorithmConfig(name=name, use=use, params=checked, given=given, local=local)
             )
-    for name, scenario in written.scenarios.items():
-        params = dict(scenario)
+    for name, params in _entries(document.data.get("scenarios")).items():
         path = ("scenarios", name)
         if "env" not in params:
             problems.append(document.at(path, "'env' is missing: the environment's name"))
             continue
         env = params.pop("env")
-        own = _own_settings(document, problems, params, path, algorithms)
+        own = _own_settings(document, problems, params, path, algorithms, set(named))
         resolved = _resolve(document, problems, "environment", env, params, path, folder)
         if resolved is not None:
             env, checked, local = resolved
             scenarios.append(ScenarioConfig(name=name, env=env, params=checked, local=local, **own))
-            points = written.evaluation.points
             budget = scenarios[-1].budget
             if budget is not None and points > budget.env_steps:
                 message = "evaluation.points must not exceed env_steps"
                 problems.append(document.at((*path, "budget"), message))
-    if written.reference is not None and written.reference not in registry.REFERENCES:
+    if written and written.reference is not None and written.reference not in registry.REFERENCES:
         hint = registry.nearest(written.reference, registry.REFERENCES)
         message = f"unknown reference '{written.reference[:80]}'{hint}"
         problems.append(document.at(("reference",), message))
-    if problems:
+    if problems or written is None:
         raise SuiteError(problems)
     return Suite(
         name=written.name,
@@ -361,14 +357,30 @@ def parse_suite(text: str, source: str = "<suite>", folder: Path | None = None) 
     )
 
 
+def _entries(part: Any, empty: bool = False) -> dict[str, dict[str, Any]]:
+    """Copies of those entries that are mappings, or nothing at all where that is allowed."""
+    if not isinstance(part, dict):
+        return {}
+    return {
+        name: dict(entry or {})
+        for name, entry in part.items()
+        if isinstance(entry, dict) or (empty and entry is None)
+    }
+
+
 def _own_settings(
     document: _Document,
     problems: list[str],
     params: dict[str, Any],
     path: tuple[str, ...],
     algorithms: list[AlgorithmConfig],
+    named: set[str],
 ) -> dict[str, Any]:
-    """A scenario's own ``budget`` and ``algorithms``, taken out of ``params``."""
+    """A scenario's own ``budget`` and ``algorithms``, taken out of ``params``.
+
+    Args:
+        algorithms: the suite's that are sound, of those that are ``named``.
+    """
     own: dict[str, Any] = {}
     if "budget" in params:
         try:
@@ -384,8 +396,10 @@ def _own_settings(
     own["algorithms"] = {}
     for name, entry in entries.items():
         where = (*path, "algorithms", name)
+        if name in named and name not in by_name:
+            continue  # what is wrong with it was said where it stands
         if name not in by_name:
-            message = f"the suite has no algorithm '{name[:80]}'{registry.nearest(name, by_name)}"
+            message = f"the suite has no algorithm '{name[:80]}'{registry.nearest(name, named)}"
             problems.append(document.at(where, message))
             continue
         if not isinstance(entry, dict):

@@ -293,3 +293,31 @@ def test_what_is_wrong_with_a_scenarios_own_settings_is_named(text, expected):
         return
     with pytest.raises(SuiteError, match=expected):
         parse_suite(suite, "demo.yaml")
+
+
+def test_everything_wrong_is_said_at_once():
+    text = """name: ../bad
+seeds: 0
+budget: {env_steps: -5}
+algoritms: {}
+algorithms:
+  svnr: {alpha_frist: 3}
+  madpg: {}
+  pr2: 7
+scenarios:
+  a: {env: max_of_thre}
+  b: {env: max_of_three, s2: -1}
+  c: {env: max_of_three, budget: {env_steps: 0}, algorithms: {svnr: {}, rommeo: {}}}
+  d:
+  e: {s2: 1}
+"""
+    lines = [int(problem.split(":")[1]) for problem in problems(text)]
+    # Line 12 has two; what is wrong with svnr is said in line 6 alone.
+    assert sorted(lines) == [1, 2, 3, 4, 6, 7, 8, 10, 11, 12, 12, 13, 14]
+
+
+def test_too_many_points_are_said_beside_other_mistakes():
+    text = GOOD.replace("env_steps: 100", "env_steps: 4").replace("max_of_three", "max_of_thre")
+    points, easy, two = problems(text)
+    assert points == "demo.yaml:3: budget: evaluation.points must not exceed budget.env_steps"
+    assert "did you mean 'max_of_three'" in easy and "did you mean 'max_of_three'" in two
