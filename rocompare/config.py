@@ -31,6 +31,8 @@ from rocompare import registry
 MAX_BYTES = 1 << 20
 MAX_NAME = 64
 """Letters of a suite's, an algorithm's or a scenario's name."""
+TUNED = "_tuned"
+"""What `rocompare tune` adds to names: they can stand beside the untuned ones in a table."""
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+-]{{0,{MAX_NAME - 1}}}", re.ASCII)
 
 

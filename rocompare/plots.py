@@ -33,6 +33,7 @@ from matplotlib.patches import Circle
 
 from rocompare import registry, results, ro, stats
 from rocompare.compare import declared_returns
+from rocompare.config import TUNED
 from rocompare.envs.max_of_three import MaxOfThree
 from rocompare.envs.particle_gather import ParticleGather
 
@@ -52,6 +53,7 @@ _FIXED = {
 }
 _OTHER_COLORS = ("#000000", "#8C8C8C", "#882255", "#332288")
 _OTHER_MARKERS = ("X", "*", "<", ">", "h")
+_TUNED_MARKERS = ("8", "p", "d", "H", "1", "+")
 _GREY = "0.35"
 _FRAMES = 4
 """Frames of an episode's strip."""
@@ -315,11 +317,14 @@ def _missing_seeds(data: Data) -> list[str]:
 
 
 def styles(algorithms: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker by name: fixed for the algorithms of the paper, in the names' order for
-    all others."""
+    """Colour and marker by name: fixed for the algorithms of the paper, tuned or not, in the names'
+    order for all others."""
     names = sorted(set(algorithms))
     found = {name: _FIXED[name] for name in names if name in _FIXED}
-    for i, name in enumerate(name for name in names if name not in _FIXED):
+    for (plain, (color, _)), marker in zip(_FIXED.items(), _TUNED_MARKERS, strict=True):
+        if plain + TUNED in names:
+            found[plain + TUNED] = color, marker
+    for i, name in enumerate(name for name in names if name not in found):
         color = _OTHER_COLORS[i % len(_OTHER_COLORS)]
         found[name] = (color, _OTHER_MARKERS[i % len(_OTHER_MARKERS)])
     return found

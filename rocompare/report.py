@@ -19,6 +19,7 @@ from rich.text import Text
 
 from rocompare import registry, results, stats
 from rocompare.compare import declared_returns
+from rocompare.config import TUNED
 
 _RETURN = (
     "Return: undiscounted team reward per episode of the executed joint action, averaged over "
@@ -185,7 +186,7 @@ def return_table(
 
 def _untuned(algorithm: str) -> str:
     """The name that `rocompare tune` gave its suffix to."""
-    return algorithm.removesuffix("_tuned")
+    return algorithm.removesuffix(TUNED)
 
 
 def _ordered(names: Iterable[str], first: list[str]) -> list[str]:

@@ -34,7 +34,15 @@ from pydantic import ValidationError
 from rocompare import registry, results, runner
 from rocompare.api import Search
 from rocompare.compare import declared_returns
-from rocompare.config import MAX_NAME, AlgorithmConfig, Cell, ScenarioConfig, Suite, SuiteError
+from rocompare.config import (
+    MAX_NAME,
+    TUNED,
+    AlgorithmConfig,
+    Cell,
+    ScenarioConfig,
+    Suite,
+    SuiteError,
+)
 
 FIRST_ROUND = 10
 """Trials that know of no scores: the default and uniform ones."""
@@ -42,8 +50,6 @@ ROUND = 5
 """Trials that are proposed, and trained, side by side after that."""
 DIGITS = 4
 """Significant digits of a proposed value: the tuned suite holds what was trained."""
-SUFFIX = "_tuned"
-"""Of tuned names: they can stand beside the untuned ones in a table."""
 _HEAD = "# Written by `rocompare tune`"
 
 
@@ -457,10 +463,10 @@ def refuse_other(suite: Suite, source: Path, path: Path) -> None:
     that it names, or would have names that are too long.
     """
     for name in (suite.name, *(algorithm.name for algorithm in suite.algorithms)):
-        if len(name) + len(SUFFIX) > MAX_NAME:
+        if len(name) + len(TUNED) > MAX_NAME:
             raise TuneError(
                 [
-                    f"{source}: '{name}' has {len(name)} letters; the tuned suite adds '{SUFFIX}', "
+                    f"{source}: '{name}' has {len(name)} letters; the tuned suite adds '{TUNED}', "
                     f"and a name has at most {MAX_NAME}: give it a shorter one"
                 ]
             )
@@ -502,7 +508,7 @@ def suite_text(tuning: Tuning, source: str) -> str:
         "return.",
         "#",
         *(f"# {line}".rstrip() for line in table(tuning)),
-        f"name: {suite.name}{SUFFIX}",
+        f"name: {suite.name}{TUNED}",
         f"seeds: {_flow(_listed(suite.seeds))}",
         f"budget: {_flow(suite.budget.model_dump())}",
         f"evaluation: {_flow(suite.evaluation.model_dump())}",
@@ -513,7 +519,7 @@ def suite_text(tuning: Tuning, source: str) -> str:
         assert best is not None
         use = registry.short_name("algorithm", algorithm.use)
         entry = {"use": use, **{name: algorithm.params[name] for name in algorithm.given}}
-        lines.append(f"  {algorithm.name}{SUFFIX}: {_flow(entry | best.values)}")
+        lines.append(f"  {algorithm.name}{TUNED}: {_flow(entry | best.values)}")
     lines.append("scenarios:")
     for scenario in suite.scenarios:
         env = registry.short_name("environment", scenario.env)

@@ -129,6 +129,11 @@ def test_colours_are_fixed_and_distinct() -> None:
     assert len({color for color, _ in together.values()}) == 8
     assert len({marker for _, marker in together.values()}) == 8
     assert plots.styles(["ant", "zebra"]) == plots.styles(["zebra", "ant"])
+    tuned = [f"{name}_tuned" for name in paper]
+    both = plots.styles([*paper, *tuned])
+    assert [both[name][0] for name in tuned] == [both[name][0] for name in paper]
+    assert len(set(both.values())) == 12
+    assert plots.styles(["ant", *tuned])["ant"] == plots.styles(["ant"])["ant"]
 
 
 def test_the_slice_goes_through_both_hills() -> None:
