@@ -151,7 +151,7 @@ class _Training:
         first = action.flatten(2)
         # However long episodes last, an evaluation takes the numbers of one action: a seed's must
         # not depend on when others' episodes end.
-        with self.aside():
+        with self.aside() if self.spec.horizon > 1 else contextlib.nullcontext():
             for left in range(self.spec.horizon - 1, -1, -1):
                 step = env.step(action)
                 returns += torch.where(running, step.reward, 0.0)

@@ -52,7 +52,7 @@ ROLLOUT_EPISODES = 10
 ROLLOUT_ANSWERS = 9
 """Actions that it may answer with there, evenly spaced, besides its own."""
 ROLLOUT_EVERY = 5
-"""Measured there at every so many evaluations, counted from the last: it takes as long as they."""
+"""Measured there at every so many evaluations, counted from the last: it costs more than they."""
 GRID = {2: 41, 3: 41, 4: 21}
 """Actions of each agent on the grid of perceived RO, by the number of agents."""
 ALPHA = 0.01
