@@ -21,9 +21,9 @@ from rocompare.rng import Streams
 Activation = Literal["relu", "tanh", "silu"]
 Chunks = list[list[tuple[Tensor, Tensor, Tensor]]]
 
-# Activations of a chunk of networks should stay in a core's second-level cache: bigger tensors
-# spend their time in memory traffic, and on the CPU in page faults.
-CACHE_BYTES = 1 << 19
+# Activations of a block of networks and rows should stay near the core: bigger tensors spend their
+# time in memory traffic. Smaller blocks, down to a quarter of this, cost a few per cent in calls.
+CACHE_BYTES = 1 << 20
 
 
 class Workspace:
@@ -42,7 +42,11 @@ class Workspace:
             buffer = stack.pop()
             if buffer.device == like.device and buffer.dtype == like.dtype:
                 return buffer
-        return torch.empty(shape, device=like.device, dtype=like.dtype)
+        *outer, rows = shape
+        # Lines 4 KiB apart fall into the same sets of a core's first-level cache, which made
+        # products with a narrow side three times slower: such lines are kept a little longer.
+        stride = rows + 16 if rows % 1024 == 0 else rows
+        return torch.empty(*outer, stride, device=like.device, dtype=like.dtype)[..., :rows]
 
     def give(self, *buffers: Tensor) -> None:
         for buffer in buffers:
@@ -57,29 +61,58 @@ def fast_tanh_(x: Tensor) -> Tensor:
     return x.mul_(2).sigmoid_().mul_(2).sub_(1)
 
 
+def _product(
+    a: Tensor,
+    b: Tensor,
+    out: Tensor,
+    bias: Tensor | None = None,
+    *,
+    scale: float = 1.0,
+    add: bool = False,
+) -> Tensor:
+    """``scale * a [G, n, k] @ b [G, k, M] + bias [G, n, 1]`` into ``out [G, n, M]``.
+
+    Args:
+        add: to what ``out`` holds, in place of a bias.
+    """
+    if a.shape[2] == 1 and not add:
+        torch.mul(a, b, out=out)
+        if scale != 1:
+            out.mul_(scale)
+        return out if bias is None else out.add_(bias)
+    added, beta = (out, int(add)) if bias is None else (bias, 1)
+    if out.shape[2] == 1:
+        # A product with a narrow side is several times faster when that side is the leading one;
+        # for a single column the transposed product is the same memory.
+        torch.baddbmm(added.mT, b.mT, a.mT, beta=beta, alpha=scale, out=out.mT)
+    else:
+        torch.baddbmm(added, a, b, beta=beta, alpha=scale, out=out)
+    return out
+
+
 class _MLPFunction(torch.autograd.Function):
     """``y = MLP(x)`` for ``G`` networks; ``x [G, M, in]``, ``flat [P]``, ``y [G, M, out]``.
 
     Written by hand because autograd would allocate every intermediate, and walk each of them
-    through memory for the whole batch of networks where a cache-sized chunk at a time is faster.
+    through memory as a whole, where a cache-sized block of networks and rows at a time is faster.
+    Activations lie feature by feature, ``[G, features, M]``: the rows, many and a round number, are
+    then the side that a product vectorises over, and sums over them are sums over memory in order.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, flat: Tensor, mlp: MLP) -> Tensor:
-        groups, rows, _ = x.shape
         keep = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        chunk = mlp.chunk(x)
-        # Outputs are narrow, and a product with one narrow side is several times faster when that
-        # side is the leading one: the last layer is computed transposed.
-        y = x.new_empty(groups, mlp.sizes[-1], rows)
+        chunk, tile = mlp.block(x)
+        chunks = mlp.chunks(flat, chunk)
+        y = x.new_empty(x.shape[0], mlp.sizes[-1], x.shape[1])
+        blocks, out_blocks = split_blocks(x.mT, chunk, tile), split_blocks(y, chunk, tile)
         kept = []
-        for h, layers, out_y in zip(
-            x.split(chunk), mlp.chunks(flat, chunk), y.split(chunk), strict=True
-        ):
-            layer_inputs, before = [h], []
-            for weight, _, bias in layers[:-1]:
-                z = _WORKSPACE.take(x, h.shape[0], rows, weight.shape[2])
-                torch.baddbmm(bias, h, weight, out=z)
+        for k, h in enumerate(blocks):
+            layers = chunks[k * len(chunks) // len(blocks)]
+            layer_inputs, before, scale = [h], [], mlp.input_scale
+            for _, weight_t, bias_t in layers[:-1]:
+                z = _WORKSPACE.take(x, h.shape[0], weight_t.shape[1], h.shape[2])
+                _product(weight_t, h, z, bias_t, scale=scale)
                 if mlp.activation == "silu":
                     # Its derivative needs the activation's input, ReLU's and tanh's the output.
                     before.append(z)
@@ -87,8 +120,9 @@ class _MLPFunction(torch.autograd.Function):
                 else:
                     h = z.relu_() if mlp.activation == "relu" else fast_tanh_(z)
                 layer_inputs.append(h)
-            _, weight_t, bias = layers[-1]
-            torch.baddbmm(bias.mT, weight_t.contiguous(), h.mT, out=out_y)
+                scale = 1.0
+            _, weight_t, bias_t = layers[-1]
+            _product(weight_t, h, out_blocks[k], bias_t, scale=scale)
             if keep:
                 kept.append((layer_inputs, before))
             else:
@@ -96,7 +130,7 @@ class _MLPFunction(torch.autograd.Function):
         if keep:
             ctx.save_for_backward(x, flat)
             ctx.mlp, ctx.kept = mlp, kept
-        return y.mT
+        return y.mul_(mlp.output_scale).mT
 
     @staticmethod
     @once_differentiable
@@ -106,31 +140,38 @@ class _MLPFunction(torch.autograd.Function):
         x, flat = ctx.saved_tensors
         mlp, kept = ctx.mlp, ctx.kept
         need_x, need_flat = ctx.needs_input_grad[:2]
-        chunk = mlp.chunk(x)
-        grad_x = torch.empty_like(x) if need_x else None
-        grad_flat = torch.empty_like(flat) if need_flat else None
-        grad_x_parts = grad_x.split(chunk) if grad_x is not None else ()
-        grads = mlp.split(mlp.layers(grad_flat), chunk) if grad_flat is not None else None
-        weights = mlp.chunks(flat, chunk)
-        last = len(mlp.sizes) - 2
-        grad_y_t = grad_y.mT.contiguous().split(chunk)
-        for c, grad in enumerate(grad_y.contiguous().split(chunk)):
-            layer_inputs, before = kept[c]
+        chunk, tile = mlp.block(x)
+        chunks = mlp.chunks(flat, chunk)
+        grad_x = x.new_empty(x.mT.shape) if need_x else None
+        grad_x_blocks = split_blocks(grad_x, chunk, tile) if grad_x is not None else ()
+        grad_flat, grads = mlp.take_grad(chunk) if need_flat else (None, None)
+        grad_y_blocks = split_blocks((grad_y.mT * mlp.output_scale).contiguous(), chunk, tile)
+        tiles = len(kept) // len(chunks)
+        for k in reversed(range(len(kept))):  # the last block's activations are still in the cache
+            grad, (layer_inputs, before) = grad_y_blocks[k], kept[k]
+            weights = chunks[k // tiles]
+            add = (k + 1) % tiles > 0  # a network's gradient is the sum over its tiles of rows
             scratch = []
-            for i in range(last, -1, -1):
+            for i in range(len(weights) - 1, -1, -1):
                 h = layer_inputs[i]
+                scale = 1.0 if i else mlp.input_scale
                 if grads is not None:
-                    grad_weight, grad_weight_t, grad_bias = grads[c][i]
-                    if i == last:
-                        grad_weight_t.copy_(torch.bmm(grad_y_t[c], h))
+                    grad_weight, grad_weight_t, grad_bias_t = grads[k // tiles][i]
+                    if i == len(weights) - 1:
+                        # Outputs are narrow, and a product with one narrow side is several times
+                        # faster when that side is the leading one.
+                        _product(grad, h.mT, grad_weight_t, scale=scale, add=add)
                     else:
-                        torch.bmm(h.mT, grad, out=grad_weight)
-                    torch.sum(grad, 1, keepdim=True, out=grad_bias)
-                weight_t = weights[c][i][1]
+                        _product(h, grad.mT, grad_weight, scale=scale, add=add)
+                    if add:
+                        grad_bias_t.add_(grad.sum(2, keepdim=True))
+                    else:
+                        torch.sum(grad, 2, keepdim=True, out=grad_bias_t)
+                weight = weights[i][0]
                 if i:
-                    product = torch.mul if grad.shape[-1] == 1 else torch.bmm
-                    grad = product(grad, weight_t, out=_WORKSPACE.take(x, *h.shape))
-                    scratch.append(grad)
+                    buffer = _WORKSPACE.take(x, *h.shape)
+                    scratch.append(buffer)
+                    grad = _product(weight, grad, buffer)
                     if mlp.activation == "relu":
                         torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
                     elif mlp.activation == "tanh":
@@ -140,10 +181,15 @@ class _MLPFunction(torch.autograd.Function):
                             grad, before[i - 1], grad_input=grad
                         )
                 elif need_x:
-                    torch.bmm(grad, weight_t, out=grad_x_parts[c])
+                    _product(weight, grad, grad_x_blocks[k], scale=scale)
             _WORKSPACE.give(*layer_inputs[1:], *before, *scratch)
         ctx.kept = None
-        return grad_x, grad_flat, None
+        return grad_x.mT if grad_x is not None else None, grad_flat, None
+
+
+def split_blocks(x: Tensor, chunk: int, tile: int) -> list[Tensor]:
+    """``x [G, features, M]`` in blocks of ``chunk`` networks and ``tile`` rows, rows fastest."""
+    return [block for part in x.split(chunk) for block in part.split(tile, 2)]
 
 
 class MLP:
@@ -183,6 +229,20 @@ class MLP:
                 blocks.append(block.reshape(-1))
         self.flat = torch.cat(blocks).requires_grad_()
         self._chunks: dict[tuple[int, int], Chunks] = {}
+        self._grad: tuple[Tensor, int, Chunks] | None = None
+        self._grad_is_free = False
+
+    def take_grad(self, chunk: int) -> tuple[Tensor, Chunks]:
+        """Memory for the parameters' gradient, and its views: the last one's if that is free."""
+        if self._grad is None or not self._grad_is_free or self._grad[1] != chunk:
+            grad = torch.empty_like(self.flat, requires_grad=False)
+            self._grad = grad, chunk, self.split(self.layers(grad), chunk)
+        self._grad_is_free = False
+        return self._grad[0], self._grad[2]
+
+    def give_grad(self, grad: Tensor) -> None:
+        """Let the next backward pass overwrite ``grad``, which nobody may need any more."""
+        self._grad_is_free = self._grad is not None and self._grad[0].data_ptr() == grad.data_ptr()
 
     def chunks(self, flat: Tensor, chunk: int) -> Chunks:
         """:meth:`split` of ``flat``'s layers, remembered for as long as it stays where it is."""
@@ -192,9 +252,10 @@ class MLP:
         return self._chunks[key]
 
     def split(self, layers: list[tuple[Tensor, Tensor]], chunk: int) -> Chunks:
-        """For each chunk of networks, the weight, its transpose and the bias of each layer."""
+        """For each chunk of networks and each layer, views: its weight, and transposed, its
+        weight and bias."""
         parts = [
-            zip(weight.split(chunk), weight.mT.split(chunk), bias.split(chunk), strict=True)
+            zip(weight.split(chunk), weight.mT.split(chunk), bias.mT.split(chunk), strict=True)
             for weight, bias in layers
         ]
         return [list(chunk_layers) for chunk_layers in zip(*parts, strict=True)]
@@ -214,13 +275,14 @@ class MLP:
         """``flat`` as views ``[S, parameters of a layer]``."""
         return [part.view(self.groups[0], -1) for layer in self.layers(flat) for part in layer]
 
-    def chunk(self, x: Tensor) -> int:
-        """How many of the networks to work on at a time, for ``x [G, M, in]``."""
+    def block(self, x: Tensor) -> tuple[int, int]:
+        """How many of the networks and of the rows to work on at a time, for ``x [G, M, in]``."""
         groups, rows, _ = x.shape
         if x.is_cuda:
-            return groups
-        widest = max(self.sizes[1:-1], default=1) * rows * x.element_size()
-        return max(1, min(groups, CACHE_BYTES // widest))
+            return groups, rows
+        row_bytes = max(self.sizes[1:-1], default=1) * x.element_size()
+        tile = max(1, min(rows, CACHE_BYTES // row_bytes))
+        return max(1, min(groups, CACHE_BYTES // (row_bytes * tile))), tile
 
     def __call__(self, x: Tensor, *, frozen: bool = False) -> Tensor:
         """``x [*groups, ..., in] -> [*groups, ..., out]``.
@@ -234,11 +296,7 @@ class MLP:
             raise ValueError(f"MLP input has shape {list(x.shape)}, expected {expected}")
         flat = self.flat.detach() if frozen else self.flat
         rows = x.reshape(self._count, -1, self.sizes[0])
-        if self.input_scale != 1:
-            rows = rows * self.input_scale
         y = _MLPFunction.apply(rows, flat, self)
-        if self.output_scale != 1:
-            y = y * self.output_scale
         return y.reshape(*self.groups, *middle, self.sizes[-1])
 
     def clone(self) -> MLP:
@@ -246,7 +304,7 @@ class MLP:
         twin = object.__new__(MLP)
         twin.__dict__.update(self.__dict__)
         twin.flat = self.flat.detach().clone()
-        twin._chunks = {}
+        twin._chunks, twin._grad, twin._grad_is_free = {}, None, False
         return twin
 
     @torch.no_grad()
@@ -290,7 +348,7 @@ class Adam:
         self.apply(grad, lr_factor)
 
     def apply(self, grad: Tensor, lr_factor: float = 1.0) -> None:
-        """Step along ``grad``, shaped like the MLP's ``flat``; it is clipped in place."""
+        """Step along ``grad``, shaped like the MLP's ``flat``; its memory is used up."""
         if self.clip is not None:
             clip_per_seed(self.mlp.per_seed(grad), self.clip)
         with torch.no_grad():
@@ -300,6 +358,7 @@ class Adam:
                 fused=True, amsgrad=False, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0,
                 lr=self.lr * lr_factor, maximize=False,
             )  # fmt: skip
+        self.mlp.give_grad(grad)
 
     def state_dict(self) -> dict[str, Any]:
         return {"mean": self.mean, "square": self.square, "count": self.count}

@@ -58,6 +58,18 @@ class Squashed(NamedTuple):
         return log_normal.sum(-1) - log_tanh_jacobian(z)
 
 
+def _minus_half_square(x: Tensor, y: Tensor) -> Tensor:
+    """``-|x_i - y_j|^2 / 2`` for ``x [..., I, D]``, ``y [..., J, D]``: ``[..., I, J]``.
+
+    One product, of ``(x, -|x|^2/2, 1)`` and ``(y, 1, -|y|^2/2)``: torch.cdist's own way for many
+    points, less its square root.
+    """
+    x_half, y_half = (-0.5 * t.square().sum(-1, keepdim=True) for t in (x, y))
+    left = torch.cat([x, x_half, torch.ones_like(x_half)], -1)
+    right = torch.cat([y, torch.ones_like(y_half), y_half], -1)
+    return left @ right.mT
+
+
 def squashed_mixture(centre: Tensor, scale: float, streams: Streams) -> tuple[Tensor, Tensor]:
     """Proposals around given actions, half of them; the other half uniform over the box.
 
@@ -76,8 +88,12 @@ def squashed_mixture(centre: Tensor, scale: float, streams: Streams) -> tuple[Te
     around = pre + scale * streams.normal(b, k, d)
     uniform = torch.atanh((2 * streams.uniform(b, k, d) - 1).clamp(-0.999999, 0.999999))
     z = torch.cat([around, uniform], 2)  # [S, B, 2K, D], before tanh
-    square = torch.cdist(z / scale, pre / scale).square()  # [S, B, 2K, K]
-    log_normal = -0.5 * square - d * math.log(scale * math.sqrt(2 * math.pi))
-    log_around = torch.logsumexp(log_normal, -1) - math.log(k) - log_tanh_jacobian(z)
+    exponent = _minus_half_square(z / scale, pre / scale)  # [S, B, 2K, K]
+    peak = exponent.amax(-1, keepdim=True)
+    # logsumexp in the memory of its argument, by far the largest tensor here. What is below e^-80
+    # adds nothing to a sum of at least 1, and numbers too small for full precision are slow.
+    log_sum = exponent.sub_(peak).clamp_(min=-80).exp_().sum(-1).log_() + peak.squeeze(-1)
+    log_normaliser = math.log(k) + d * math.log(scale * math.sqrt(2 * math.pi))
+    log_around = log_sum - log_normaliser - log_tanh_jacobian(z)
     log_ratio = log_around + d * math.log(2)  # to the uniform density 2^-d
     return torch.tanh(z), torch.logaddexp(log_ratio, torch.zeros_like(log_ratio)) - math.log(2)

@@ -28,26 +28,65 @@ def plain(mlp, index):
     return torch_nn.Sequential(*layers[:-1])
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("cache", [1, 300, 1 << 20], ids=["one", "some", "all"])
-def test_values_and_gradients_are_torchs(activation, cache, monkeypatch):
-    monkeypatch.setattr(nn, "CACHE_BYTES", cache)
-    mlp = make(activation=activation, input_scale=2.0, output_scale=5.0)
-    x = torch.randn(2, 3, 6, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+def check_against_torch(mlp, rows):
+    """Values and gradients, given scales of 2 for the input and 5 for the output."""
+    fan_in, fan_out = mlp.sizes[0], mlp.sizes[-1]
+    x = torch.randn(2, 3, rows, fan_in, generator=torch.Generator().manual_seed(0))
+    x.requires_grad_()
     y = mlp(x)
     target = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
     grad_x, grad_flat = torch.autograd.grad((y * target).sum(), (x, mlp.flat))
+    tolerance = {"atol": 1e-5 * max(1, rows**0.5), "rtol": 1e-5}
     for g in range(6):
         s, n = divmod(g, 3)
         net = plain(mlp, g)
         own = x.detach()[s, n].clone().requires_grad_()
         out = net(own * 2) * 5
+        assert out.shape == (rows, fan_out)
         torch.testing.assert_close(y[s, n], out, atol=1e-5, rtol=1e-5)
         (out * target[s, n]).sum().backward()
         torch.testing.assert_close(grad_x[s, n], own.grad, atol=1e-5, rtol=1e-5)
         for (weight, bias), linear in zip(mlp.layers(grad_flat), net[::2], strict=True):
-            torch.testing.assert_close(weight[g], linear.weight.grad.mT, atol=1e-5, rtol=1e-5)
-            torch.testing.assert_close(bias[g, 0], linear.bias.grad, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(weight[g], linear.weight.grad.mT, **tolerance)
+            torch.testing.assert_close(bias[g, 0], linear.bias.grad, **tolerance)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("cache", "block"),
+    [(1, (1, 1)), (120, (1, 4)), (400, (2, 6)), (1 << 20, (6, 6))],
+    ids=["a row", "some rows", "some networks", "all"],
+)
+def test_values_and_gradients_are_torchs(activation, cache, block, monkeypatch):
+    monkeypatch.setattr(nn, "CACHE_BYTES", cache)
+    mlp = make(activation=activation, input_scale=2.0, output_scale=5.0)
+    assert mlp.block(torch.empty(6, 6, 4)) == block
+    check_against_torch(mlp, 6)
+
+
+@pytest.mark.parametrize("sizes", [(4, 7, 5, 2), (1, 7, 1), (3, 1)], ids=str)
+@pytest.mark.parametrize("rows", [1, 2, 1024])
+def test_values_and_gradients_of_other_shapes_are_torchs(sizes, rows):
+    check_against_torch(make(sizes=sizes, input_scale=2.0, output_scale=5.0), rows)
+
+
+def test_a_gradient_stays_until_a_step_used_it_up():
+    mlp = make()
+    adam = Adam(mlp, 0.01)
+    a, b = (torch.randn(2, 3, 6, 4, generator=torch.Generator().manual_seed(i)) for i in (1, 2))
+    (held,) = torch.autograd.grad(mlp(a).sum(), mlp.flat)
+    copy = held.clone()
+    (other,) = torch.autograd.grad(mlp(b).sum(), mlp.flat)
+    assert torch.equal(held, copy)
+    (both,) = torch.autograd.grad(mlp(a).sum() + mlp(b).sum(), mlp.flat)
+    torch.testing.assert_close(both, held + other)
+    adam.apply(torch.zeros_like(mlp.flat))  # another's memory: no step used up theirs
+    torch.autograd.grad(mlp(b).sum(), mlp.flat)
+    assert torch.equal(held, copy)
+    (used,) = torch.autograd.grad(mlp(a).sum(), mlp.flat)
+    adam.apply(used)
+    (after,) = torch.autograd.grad(mlp(a).sum(), mlp.flat)
+    assert after.data_ptr() == used.data_ptr()
 
 
 def test_fast_tanh():

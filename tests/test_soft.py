@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import integrate
+from scipy import integrate, special, stats
 
 from rocompare.rng import Streams
 from rocompare.soft import log_tanh_jacobian, soft_value, squashed_mixture
@@ -33,6 +33,19 @@ def test_the_mixtures_density_is_what_it_draws():
     error = inverse.std().item() / math.sqrt(len(inverse))
     assert inverse.mean().item() == pytest.approx(1.0, abs=4 * error)
     assert error < 0.005
+
+
+def test_the_mixtures_density_is_scipys():
+    """Near the centres and far from them, where every Gaussian's density is tiny."""
+    centre = torch.tensor([[-0.9, -0.5], [-0.8, 0.3], [-0.97, 0.0]]).expand(1, 50, 3, 2)
+    action, log_p = squashed_mixture(centre, 0.1, Streams([0], "a"))
+    x = action[0].double().clamp(-1 + 1e-6, 1 - 1e-6).numpy()  # [50, 6, 2]
+    mean = np.arctanh(centre[0, 0].double().numpy())
+    of_each = stats.norm.logpdf(np.arctanh(x)[:, :, None], mean, 0.1).sum(-1)  # [50, 6, 3]
+    around = special.logsumexp(of_each, -1) - np.log(3) - np.log(1 - x**2).sum(-1)
+    expected = np.logaddexp(around, np.log(1 / 4)) - np.log(2) - np.log(1 / 4)
+    np.testing.assert_allclose(log_p[0].numpy(), expected, atol=2e-3)
+    assert of_each.min() < -500
 
 
 @pytest.mark.parametrize("alpha", [10.0, 1.0, 0.1])
