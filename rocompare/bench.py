@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rocompare import registry
 from rocompare.api import Batch, EnvSpec
+from rocompare.schedule import cosine
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,10 +58,15 @@ def updater(name: str, of: EnvSpec, n_seeds: int, size: int, **config: Any) -> C
 
 
 class PlainMADDPG:
-    """One seed, as one would write it: a module and an optimiser for every network."""
+    """One seed of ``baselines.maddpg`` as one would write it: a module and an optimiser for every
+    network.
 
-    def __init__(self, of: EnvSpec, size: int) -> None:
-        n = of.n_agents
+    The same update from the same weights, halfway through training, but for one thing: gradients
+    are clipped network by network, not over a seed's networks of a kind.
+    """
+
+    def __init__(self, of: EnvSpec, config: Any) -> None:
+        n, self.config = of.n_agents, config
 
         def net(inputs: int) -> nn.Module:
             return nn.Sequential(
@@ -72,37 +78,45 @@ class PlainMADDPG:
         self.critics = [net(2 * n) for _ in range(n)]
         self.target_actors = copy.deepcopy(self.actors)
         self.target_critics = copy.deepcopy(self.critics)
-        self.actor_adams = [torch.optim.Adam(a.parameters(), 0.005) for a in self.actors]
-        self.critic_adams = [torch.optim.Adam(c.parameters(), 0.01) for c in self.critics]
+        left = cosine(0.5, config.lr_last)
+        self.actor_adams, self.critic_adams = (
+            [torch.optim.Adam(net.parameters(), lr * left) for net in nets]
+            for nets, lr in ((self.actors, config.actor_lr), (self.critics, config.critic_lr))
+        )
         generator = torch.Generator().manual_seed(0)
+        size = config.batch_size
         self.obs, self.action, self.next_obs = (
             torch.rand(size, n, 1, generator=generator) for _ in range(3)
         )
         self.reward, self.terminated = (torch.rand(size, 1, generator=generator) for _ in range(2))
 
+    def q(self, critic: nn.Module, obs: Tensor, action: Sequence[Tensor]) -> Tensor:
+        x = torch.cat([obs.flatten(1), *action], 1)
+        return self.config.critic_output_scale * critic(self.config.critic_input_scale * x)
+
     def update(self) -> None:
-        n = len(self.actors)
+        c, n = self.config, len(self.actors)
+        replayed = [self.action[:, j] for j in range(n)]
         with torch.no_grad():
             next_action = [
                 torch.tanh(actor(self.next_obs[:, i])) for i, actor in enumerate(self.target_actors)
             ]
-            next_x = torch.cat([self.next_obs.flatten(1), *next_action], 1)
-        x = torch.cat([self.obs.flatten(1), self.action.flatten(1)], 1)
         for i in range(n):
             with torch.no_grad():
-                next_q = self.target_critics[i](next_x)
-                target = self.reward + 0.95 * (1 - self.terminated) * next_q
-            loss = nn.functional.mse_loss(self.critics[i](x), target)
+                next_q = self.q(self.target_critics[i], self.next_obs, next_action)
+                target = self.reward + c.gamma * (1 - self.terminated) * next_q
+            loss = nn.functional.mse_loss(self.q(self.critics[i], self.obs, replayed), target)
             self.critic_adams[i].zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(self.critics[i].parameters(), 10.0)
+            nn.utils.clip_grad_norm_(self.critics[i].parameters(), c.clip)
             self.critic_adams[i].step()
-            action = [self.action[:, j] for j in range(n)]
-            action[i] = torch.tanh(self.actors[i](self.obs[:, i]))
-            objective = -self.critics[i](torch.cat([self.obs.flatten(1), *action], 1)).mean()
+            z = self.actors[i](self.obs[:, i])
+            action = [*replayed[:i], torch.tanh(z), *replayed[i + 1 :]]
+            loss = c.saturation * z.square().mean()
+            loss = loss - self.q(self.critics[i], self.obs, action).mean()
             self.actor_adams[i].zero_grad()
-            objective.backward()
-            nn.utils.clip_grad_norm_(self.actors[i].parameters(), 10.0)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.actors[i].parameters(), c.clip)
             self.actor_adams[i].step()
         for online, target_nets in (
             (self.actors, self.target_actors),
@@ -110,7 +124,7 @@ class PlainMADDPG:
         ):
             for net, twin in zip(online, target_nets, strict=True):
                 for p, q in zip(net.parameters(), twin.parameters(), strict=True):
-                    q.data.lerp_(p.data, 0.01)
+                    q.data.lerp_(p.data, c.tau)
 
 
 def rates(calls: Sequence[Callable[[], Any]], seconds: float) -> list[float]:
@@ -154,9 +168,10 @@ def main(seconds: float, console: Console) -> None:
     for size in (256, 1024):
         varying, constant = spec(2, False), spec(2, True)
         options = {"hidden": HIDDEN, "critic_activation": "relu"}
+        config = registry.load("algorithm", "maddpg").Config(batch_size=size, **options)
         plain, each, once, peak = rates(
             [
-                PlainMADDPG(varying, size).update,
+                PlainMADDPG(varying, config).update,
                 updater("maddpg", varying, SEEDS, size, **options),
                 updater("maddpg", constant, SEEDS, size, **options),
                 gemm(SEEDS, size),
