@@ -66,7 +66,9 @@ def load(path: str | Path) -> Loaded:
     returns, seeds = frame["return"].to_numpy(float), frame["seed"].to_numpy()
     usable = ~frame["diverged"].to_numpy(bool) & np.isfinite(returns)
     basin = frame["basin"].to_numpy()
-    for cell in results.cells_of(frame, path):
+    cells = results.cells_of(frame)
+    results.refuse_namesakes(cells, path, across_suites=True)
+    for cell in cells:
         name = cell[1:3]
         rows = rows_of[name]
         finite = rows[usable[rows]]

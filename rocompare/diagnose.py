@@ -30,18 +30,19 @@ def render(path: str | Path) -> str:
     """
     seeds = results.load_results(path)
     configs = results.load_configs(path)
-    cells = results.cells_of(seeds, path)
-    rows = results.load_diagnosis(path)
+    cells = results.cells_of(seeds)
+    shown = results.shown_scenarios(cells, configs, path)
+    rows = results.with_shown(results.load_diagnosis(path), shown)
     width = max(len("algorithm"), *(len(cell[2]) for cell in cells))
     lines, missing = [], []
-    for scenario in dict.fromkeys(cell[1] for cell in cells):
+    for scenario in dict.fromkeys(shown.values()):
         lines.append(scenario)
         shares = "".join(f"{share:>8.0%}" for share in QUARTERS)
         block = len(shares) + len(" ± 00.00 ")  # as wide as what _quarters makes
         titles = "  ".join(f"   {name.replace('_ro', ' RO'):<{block - 3}}" for name in ro.COLUMNS)
         lines.append(f"  {'':<{width}}{titles}".rstrip())
         lines.append(f"  {'algorithm':<{width}}{shares:<{block}}  {shares}")
-        for cell in (cell for cell in cells if cell[1] == scenario):
+        for cell in (cell for cell in cells if shown[cell[:2]] == scenario):
             own = rows[(rows["scenario"] == scenario) & (rows["algorithm"] == cell[2])]
             parts = [_quarters(own, name) for name in ro.COLUMNS]
             lines.append(f"  {cell[2]:<{width}}{'  '.join(parts)}".rstrip())

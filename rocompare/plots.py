@@ -181,15 +181,17 @@ def load(path: str | Path) -> Data:
         return Data(_no_rows(results.COLUMNS), _no_rows(results.CURVE_COLUMNS), {}, {}, {}, notes)
     seeds = results.load_results(path)
     configs = results.load_configs(path)
-    cells = results.cells_of(seeds, path)
-    _refuse_two_games(cells, configs, path)
-    curves = _load_curves(path)
+    cells = results.cells_of(seeds)
+    shown = results.shown_scenarios(cells, configs, path)
+    seeds = results.with_shown(seeds, shown)
+    curves = results.with_shown(_load_curves(path), shown)
     if curves.empty:
         notes.append("no learning curves: no cell has a curve.csv with rows")
     returns: dict[str, tuple[float, float]] = {}
     games: dict[str, MaxOfThree] = {}
     landmarks: dict[str, float] = {}
-    for scenario, config in {cell[1]: configs[cell]["scenario"] for cell in cells}.items():
+    scenarios = {shown[cell[:2]]: configs[cell]["scenario"] for cell in cells}
+    for scenario, config in scenarios.items():
         try:
             returns[scenario] = declared_returns(config)
         except results.ResultsError as error:
@@ -205,8 +207,8 @@ def load(path: str | Path) -> Data:
     folders = cell_folders(path)
     actions, episodes = {}, {}
     for cell in cells:
-        _, scenario, algorithm, _ = cell
-        finished = set(seeds[seeds["key"] == cell[3]]["seed"])
+        scenario, algorithm = shown[cell[:2]], cell[2]
+        finished = set(seeds[(seeds["suite"] == cell[0]) & (seeds["key"] == cell[3])]["seed"])
         found = {s: e for s, e in _load_episodes(folders[cell]).items() if s in finished}
         if found:
             episodes[algorithm, scenario] = found
@@ -221,8 +223,7 @@ def load(path: str | Path) -> Data:
                     f"{folders[cell]}: an entry of 'actions' is not one number per agent; delete "
                     "the seeds' records and rerun the suite"
                 ) from None
-    scenarios = {cell[1]: configs[cell]["scenario"] for cell in cells}
-    diagnosis = results.load_diagnosis(path)
+    diagnosis = results.with_shown(results.load_diagnosis(path), shown)
     sweeps = find_sweeps(scenarios)
     data = Data(
         seeds, curves, actions, returns, games, notes, diagnosis, sweeps, episodes, landmarks
@@ -282,20 +283,6 @@ def _load_curves(path: str | Path) -> pd.DataFrame:
 
 def _no_rows(columns: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame(columns=list(columns))
-
-
-def _refuse_two_games(
-    cells: Iterable[tuple[str, str, str, str]], configs: dict[Any, dict[str, Any]], path: Any
-) -> None:
-    """A scenario's name in a picture must stand for one environment with one set of parameters."""
-    first: dict[str, tuple[str, str, str, str]] = {}
-    for cell in cells:
-        known = first.setdefault(cell[1], cell)
-        if configs[known]["scenario"] != configs[cell]["scenario"]:
-            raise results.ResultsError(
-                f"{path}: scenario '{cell[1]}' differs between {'/'.join(known)} and "
-                f"{'/'.join(cell)}; give the folder of one suite, or remove the outdated ones"
-            )
 
 
 def _missing_seeds(data: Data) -> list[str]:

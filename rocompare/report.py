@@ -109,7 +109,7 @@ def return_table(
         reference: one of ``registry.REFERENCES``, whose published values stand beside ours.
 
     Raises:
-        ResultsError: nothing there, or one name stands for two configurations or suites.
+        ResultsError: nothing there, or one name of a suite stands for two configurations.
     """
     measured = statistic.replace("-", "_")
     if measured in results.DIAGNOSIS_COLUMNS and column != "return":
@@ -122,13 +122,16 @@ def return_table(
             f"--reference: '{reference}' publishes mean ± std, so it needs --statistic mean-std"
         )
     frame, configs = results.load(path)
-    cells = {(a, s): (suite, s, a, key) for suite, s, a, key in results.cells_of(frame, path)}
+    every_cell = results.cells_of(frame)
+    labels = results.shown_scenarios(every_cell, configs, path)
+    cells = {(cell[2], labels[cell[:2]]): cell for cell in every_cell}
     failures = results.load_failures(path)
     notes = [DEFINITIONS[statistic], _budget_note(configs)]
     if measured in results.DIAGNOSIS_COLUMNS:
         column = measured
         last = results.last_diagnosis(path)[[*_SEED, measured]]
         frame = frame.merge(last, "left", on=_SEED)
+    frame = results.with_shown(frame, labels)
     failed_seeds = results.load_failed_seeds(path) if failures else {}
     entries: dict[tuple[str, str], Entry] = {}
     # Arrays, not frames: a table may have ten thousand cells.
@@ -153,13 +156,14 @@ def return_table(
             total=len(rows),
             in_optimum=int((basin[finite] == "optimum").sum()),
             failed=len(failed),
-            published=published.get((_untuned(name[0]), name[1])),
+            published=published.get((_untuned(name[0]), cell[1])),
         )
         entries[name] = _with_statistic(
             entry, statistic, values.tolist(), configs[cell]["scenario"]
         )
     for place, failed in failed_seeds.items():  # of these not one seed has a record
-        _, scenario, algorithm, _ = place.split("/")
+        suite, scenario, algorithm, _ = place.split("/")
+        scenario = labels.get((suite, scenario), scenario)
         if (algorithm, scenario) not in entries:
             entry = Entry(math.nan, 0.0, 0, 0, 0, failed=len(failed), statistic=statistic)
             entries[algorithm, scenario] = entry
@@ -179,6 +183,11 @@ def return_table(
         notes.append(
             f"Second value: {reference}, as published. ↑ or ↓: our mean ± std lies wholly above "
             "or below it."
+        )
+    if any("@" in scenario for scenario in scenarios):
+        notes.append(
+            "name@suite: suites that give one name to different parameters, budgets or "
+            "evaluations, or that both have an algorithm."
         )
     notes += [f"Failed: {cell}: {error}" for cell, error in failures]
     return ReturnTable(algorithms, scenarios, entries, notes)

@@ -274,26 +274,79 @@ def load_configs(path: str | Path) -> dict[tuple[str, str, str, str], Config]:
     return {names: _read_cell(folder)[0] for folder, names in _cell_folders(Path(path))}
 
 
-def cells_of(frame: pd.DataFrame, path: str | Path) -> list[tuple[str, str, str, str]]:
-    """The cells ``(suite, scenario, algorithm, key)`` that ``frame`` has seeds of.
+Names = tuple[str, str, str, str]
+"""A cell's suite, scenario, algorithm and key."""
 
-    One name must stand for one configuration: different ones are never averaged silently.
+
+def cells_of(frame: pd.DataFrame) -> list[Names]:
+    """The cells that ``frame`` has seeds of."""
+    columns = (frame[name].tolist() for name in ("suite", "scenario", "algorithm", "key"))
+    return list(dict.fromkeys(zip(*columns, strict=True)))
+
+
+def refuse_namesakes(cells: Iterable[Names], path: str | Path, *, across_suites: bool) -> None:
+    """One name must stand for one configuration: different ones are never averaged silently.
 
     Raises:
-        ResultsError: two of them have the same scenario and algorithm.
+        ResultsError: two cells (of one suite, or of any) have the same scenario and algorithm.
     """
-    names = ("suite", "scenario", "algorithm", "key")
-    cells = dict.fromkeys(zip(*(frame[name].tolist() for name in names), strict=True))
-    first: dict[tuple[str, str], tuple[str, str, str, str]] = {}
+    first: dict[tuple[str, ...], Names] = {}
     for cell in cells:
-        known = first.setdefault(cell[1:3], cell)
+        known = first.setdefault(cell[1:3] if across_suites else cell[:3], cell)
         if known != cell:
+            instead = "give the folder of one suite, or " if across_suites else ""
             raise ResultsError(
                 f"{path}: '{cell[2]}' on '{cell[1]}' has results of two configurations "
-                f"({'/'.join(known)}, {'/'.join(cell)}); give the folder of one suite, or remove "
-                "the outdated ones"
+                f"({'/'.join(known)}, {'/'.join(cell)}); {instead}remove the outdated ones"
             )
-    return list(cells)
+
+
+def shown_scenarios(
+    cells: list[Names], configs: dict[Names, Config], path: str | Path
+) -> dict[tuple[str, str], str]:
+    """Under which name to show each suite's scenario: ``(suite, scenario) -> name``.
+
+    Its own, or ``scenario@suite`` where suites give one name to what must not stand side by side:
+    other parameters, another budget or evaluation, or one algorithm twice.
+
+    Raises:
+        ResultsError: a suite itself has two configurations under one name.
+    """
+    refuse_namesakes(cells, path, across_suites=False)
+    first: dict[tuple[str, str], Names] = {}
+    algorithms: dict[str, list[str]] = {}
+    for cell in cells:
+        suite, scenario, algorithm, _ = cell
+        algorithms.setdefault(scenario, []).append(algorithm)
+        known = first.setdefault((suite, scenario), cell)
+        if _conditions(configs[known]) != _conditions(configs[cell]):
+            raise ResultsError(
+                f"{path}: scenario '{scenario}' differs between {'/'.join(known)} and "
+                f"{'/'.join(cell)}; remove the outdated one"
+            )
+    conditions: dict[str, list[Any]] = {}
+    for (_, scenario), cell in first.items():
+        conditions.setdefault(scenario, []).append(_conditions(configs[cell]))
+    apart = {
+        scenario
+        for scenario, found in conditions.items()
+        if any(other != found[0] for other in found)
+        or len(algorithms[scenario]) > len(set(algorithms[scenario]))
+    }
+    return {
+        (suite, scenario): f"{scenario}@{suite}" if scenario in apart else scenario
+        for suite, scenario in first
+    }
+
+
+def _conditions(config: Config) -> list[Any]:
+    return [config[part] for part in ("scenario", "budget", "evaluation")]
+
+
+def with_shown(frame: pd.DataFrame, shown: dict[tuple[str, str], str]) -> pd.DataFrame:
+    """``frame`` with its scenarios' names as :func:`shown_scenarios` has them."""
+    pairs = zip(frame["suite"], frame["scenario"], strict=True)
+    return frame.assign(scenario=[shown.get(pair, pair[1]) for pair in pairs])
 
 
 def load_curves(path: str | Path) -> pd.DataFrame:

@@ -123,6 +123,15 @@ def test_two_configurations_are_refused(tmp_path):
         compare.load(tmp_path)
 
 
+def test_two_suites_with_one_name_are_refused(tmp_path):
+    """What is compared by name across folders must be one thing in each."""
+    write(tmp_path, {("narrow", "maddpg"): HIGH})
+    (tmp_path / "made_up").rename(tmp_path / "mine")
+    write(tmp_path, {("narrow", "maddpg"): LOW})
+    with pytest.raises(results.ResultsError, match="give the folder of one suite"):
+        compare.load(tmp_path)
+
+
 def test_the_command(tmp_path):
     write(tmp_path, {("narrow", "maddpg"): HIGH, ("narrow", "other"): LOW})
     first = run("compare", tmp_path, "maddpg", "other")

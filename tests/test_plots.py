@@ -242,6 +242,30 @@ def test_one_scenario_name_for_two_games_is_refused(tmp_path: Path) -> None:
         plots.load(tmp_path)
 
 
+def test_two_suites_with_one_name_for_two_games_are_drawn_apart(tmp_path: Path) -> None:
+    save(tmp_path, "svnr", 0, [9.0])
+    save(tmp_path, "svnr", 1, [9.0])
+    text = yaml.safe_dump(
+        {
+            "name": "mine", "seeds": 1, "budget": {"env_steps": 100}, "algorithms": {"svnr": {}},
+            "scenarios": {"three": {"env": "max_of_three", "s2": 2.5}},
+        }
+    )  # fmt: skip
+    [other] = parse_suite(text).cells()
+    seed = SeedResult(
+        0, [1.0], [1.0], "safe", "safe", False, 100, 90, 1000, 0.5, [[-0.5, -0.5, 0.3]]
+    )
+    results.save(tmp_path, other, CellResult([seed], [(0, 100, 1.0, 1.0, 0.0, 0.0)]), {})
+    data = plots.load(tmp_path)
+    assert data.scenarios == ["three@drawn", "two", "three@mine"]
+    assert set(data.curves["scenario"]) == set(data.scenarios)
+    assert [data.games[s].config.s2 for s in ("three@drawn", "three@mine")] == [1.5, 2.5]
+    assert data.of("svnr", "three@mine")["return"].tolist() == [1.0]
+    assert len(data.actions["svnr", "three@mine"]) == 1
+    written, _ = plots.save_all(tmp_path, tmp_path / "out")
+    assert tmp_path / "out" / "landscape-three@mine.png" in written
+
+
 @pytest.mark.parametrize(
     ("actions", "expected"),
     [('[["a", ', "'actions' is missing or of a wrong type"), ("[[0.7], [", "one number per agent")],

@@ -123,6 +123,44 @@ def test_mixed_configurations_are_never_averaged(folder):
         report.return_table(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "to", "algorithm"),
+    [
+        ("svnr: {}", "svnr: {rounds: 3}", "svnr"),  # an algorithm twice
+        ("", "", "mine"),  # a new one, alike; then under other conditions
+        ("1000", "2000", "mine"),
+        ("episodes: 2", "episodes: 3", "mine"),
+        ("max_of_three}", "max_of_three, s2: 2.5}", "mine"),
+    ],
+)
+def test_suites_that_differ_under_one_name_have_columns_of_their_own(folder, change, to, algorithm):
+    text = SUITE.replace("maddpg: {}", "maddpg: {}, mine: {use: svnr}")
+    cells = parse_suite(text.replace("demo", "mine").replace(change, to)).cells()
+    [cell] = [c for c in cells if (c.algorithm.name, c.scenario.name) == (algorithm, PAPER)]
+    results.save(folder, cell, cell_result([7], returns=(7.0, 8.0)), {})
+    table = report.return_table(folder, reference="paper_table1")
+    if not change:
+        assert table.scenarios == [PAPER, "other"]
+        assert table.entries["mine", PAPER].mean == 7.5
+        assert not any("@" in note for note in table.notes)
+        return
+    demo, mine = f"{PAPER}@demo", f"{PAPER}@mine"
+    assert sorted(table.scenarios) == [demo, mine, "other"]
+    assert table.entries["svnr", demo].mean == 10
+    assert table.entries[algorithm, mine].mean == 7.5
+    assert ("maddpg", mine) not in table.entries
+    assert table.entries["svnr", demo].published == (9.60, 0.30)
+    assert any(note.startswith("name@suite:") for note in table.notes)
+
+
+def test_a_suites_leftovers_under_other_conditions_are_refused(folder):
+    text = SUITE.replace("1000", "2000").replace("maddpg: {}", "mine: {use: svnr}")
+    [cell] = [c for c in parse_suite(text).cells() if c.path.parts[1:3] == (PAPER, "mine")]
+    results.save(folder, cell, cell_result([7]), {})
+    with pytest.raises(results.ResultsError, match=f"scenario '{PAPER}' differs between demo/"):
+        report.return_table(folder)
+
+
 @pytest.mark.parametrize("width", [40, 78, 200])
 def test_the_terminals_table_keeps_numbers_whole(folder, width):
     console = Console(width=width, force_terminal=True, no_color=True)
