@@ -200,11 +200,12 @@ def _untuned(algorithm: str) -> str:
 
 def _ordered(names: Iterable[str], first: list[str]) -> list[str]:
     """The distinct names, tuned ones behind the others: those of ``first`` in its order, then by
-    name."""
+    name, numbers in it by size."""
 
-    def place(name: str) -> tuple[bool, int, str]:
+    def place(name: str) -> tuple[bool, int, list[Any]]:
         plain = _untuned(name)
-        return name != plain, first.index(plain) if plain in first else len(first), name
+        rank = first.index(plain) if plain in first else len(first)
+        return name != plain, rank, results.natural(name)
 
     return sorted(set(names), key=place)
 

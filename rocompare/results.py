@@ -461,7 +461,14 @@ def _folders_with(root: Path, *names: str) -> list[list[Path]]:
         for name, having in zip(names, found, strict=True):
             if name in files:
                 having.append(Path(folder))
-    return [sorted(having) for having in found]
+    return [sorted(having, key=lambda folder: natural(str(folder))) for having in found]
+
+
+def natural(name: str) -> list[Any]:
+    """A key that sorts ``max_of_10`` behind ``max_of_2``: texts and numbers in turn."""
+    parts: list[Any] = re.split(r"(\d+(?:\.\d+)?)", name)
+    parts[1::2] = map(float, parts[1::2])
+    return parts
 
 
 def _read_cell(folder: Path) -> tuple[Config, list[tuple[Any, ...]]]:

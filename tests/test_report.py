@@ -99,6 +99,17 @@ def test_tuned_algorithms_stand_behind_the_others_with_the_same_published_values
     assert table.entries["svnr_tuned", PAPER].mean == 7.5
 
 
+def test_numbers_in_names_go_by_size(tmp_path):
+    names = ("game_10", "game_2", "game_0.75", "game_0.7")
+    text = SUITE.split("scenarios")[0] + "scenarios: {"
+    text += ", ".join(f"{name}: {{env: max_of_three}}" for name in names) + "}"
+    for cell in parse_suite(text).cells():
+        results.save(tmp_path, cell, cell_result([0]), {})
+    expected = ["game_0.7", "game_0.75", "game_2", "game_10"]
+    assert report.return_table(tmp_path).scenarios == expected
+    assert list(dict.fromkeys(results.load_results(tmp_path)["scenario"])) == expected
+
+
 @pytest.mark.parametrize(
     ("mean", "std", "mark"),
     [(9.6, 0.0, ""), (9.95, 0.04, "↑"), (9.95, 0.06, ""), (9.0, 0.2, "↓"), (9.0, 0.4, "")],
