@@ -143,10 +143,10 @@ def rates(calls: Sequence[Callable[[], Any]], seconds: float) -> list[float]:
 
 
 def gemm(n_seeds: int, size: int) -> Callable[[], Any]:
-    """The hidden layer's product, ``[S, B, H] x [S, H, H]``: the peak at these shapes."""
-    x, w = torch.rand(n_seeds, size, HIDDEN), torch.rand(n_seeds, HIDDEN, HIDDEN)
-    out = torch.empty(n_seeds, size, HIDDEN)
-    return lambda: torch.bmm(x, w, out=out)
+    """The hidden layer's product, ``[S, H, H] x [S, H, B]``: the peak at these shapes."""
+    w, x = torch.rand(n_seeds, HIDDEN, HIDDEN), torch.rand(n_seeds, HIDDEN, size)
+    out = torch.empty(n_seeds, HIDDEN, size)
+    return lambda: torch.bmm(w, x, out=out)
 
 
 def maddpg_products(n_agents: int, constant_obs: bool) -> int:
