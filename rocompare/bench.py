@@ -179,6 +179,9 @@ def main(seconds: float, console: Console) -> None:
             seconds,
         )
         console.print(f"maddpg, 2 agents, batch {size}:", highlight=False)
+        # Libraries choose instructions by the processor's maker, so machines differ most in this.
+        gigaflops = peak * SEEDS * 2 * HIDDEN**2 * size / 1e9
+        console.print(f"  GEMM peak                {gigaflops:8,.0f} GFLOP/s", highlight=False)
         console.print(f"  plain one-seed code      {plain:8,.0f}", highlight=False)
         for label, rate, is_constant in (
             ("rocompare", each, False),

@@ -238,6 +238,7 @@ def test_bench_prints_its_four_ratios(monkeypatch, capsys):
     bench.main(0.01, Console())
     out = capsys.readouterr().out
     assert len(re.findall(r"\d\.\d\dx +\d+% of the GEMM peak", out)) == 4
+    assert len(re.findall(r"GEMM peak +[\d,]+ GFLOP/s", out)) == 2
     assert all(name in out for name in registry.ALGORITHMS)
 
 
