@@ -25,7 +25,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib import patheffects
+from matplotlib import patheffects, ticker
 from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
@@ -557,6 +557,11 @@ def diagnosis_curves(data: Data, scenario: str) -> Plot:
                 safe, optimal = data.returns[scenario]
                 axes.axhline(optimal - safe, color=_GREY, linestyle=":", linewidth=0.8, zorder=0)
                 axes.set_ylim(0, max(axes.get_ylim()[1], 1.3 * (optimal - safe)))
+            top = axes.get_ylim()[1]
+            # Plain numbers, where a logarithmic axis would write one power of ten or two.
+            axes.set_yticks([0, *(m for n in range(9) for m in (10**n, 3 * 10**n) if m <= top)])
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_locator(ticker.NullLocator())
         panels[-1].set_xlabel("environment steps")
         _legend(figure, panels[0])
     caption = (

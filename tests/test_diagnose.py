@@ -113,6 +113,8 @@ def test_the_picture(folder):
     assert executed.lines[0].get_ydata().tolist() == [5.0, 2.5, 100 / 60, 1.25, 1.0]
     assert perceived.lines[0].get_ydata().tolist() == [9.0, 7.0, 5.0, 3.0, 1.0]
     assert plot.render("png").startswith(b"\x89PNG")
+    labels = [label.get_text() for label in executed.get_yticklabels()]
+    assert labels[:4] == ["0", "1", "3", "10"]
     data = plots.load(folder / "made_up" / "gather")
     plot = next(p for p in plots.all_plots(data) if p.name == "diagnosis-gather")
     assert [axes.get_ylabel() for axes in plot.figure.axes] == ["executed RO"]
