@@ -224,7 +224,10 @@ def load(path: str | Path) -> Data:
                     "the seeds' records and rerun the suite"
                 ) from None
     diagnosis = results.with_shown(results.load_diagnosis(path), shown)
-    sweeps = find_sweeps(scenarios)
+    suites: dict[str, dict[str, results.Config]] = {}
+    for cell in cells:
+        suites.setdefault(cell[0], {})[shown[cell[:2]]] = configs[cell]
+    sweeps = find_sweeps(suites)
     data = Data(
         seeds, curves, actions, returns, games, notes, diagnosis, sweeps, episodes, landmarks
     )  # fmt: skip
@@ -251,28 +254,36 @@ def _load_episodes(folder: Path) -> dict[int, np.ndarray]:
     return found
 
 
-def find_sweeps(scenarios: dict[str, dict[str, Any]]) -> list[Sweep]:
-    """Where three scenarios or more have one environment and differ in one number alone.
+def find_sweeps(suites: dict[str, dict[str, results.Config]]) -> list[Sweep]:
+    """Where three scenarios or more of a suite differ in one number of their environment alone.
 
     Args:
-        scenarios: by name, the resolved ``scenario`` entries.
+        suites: by its name, and then by that of the scenario as shown, a cell's configuration.
     """
-    groups: dict[tuple[str, str, str], dict[float, str]] = {}
-    for name, config in scenarios.items():
-        for parameter, value in config["params"].items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                others = {k: v for k, v in config["params"].items() if k != parameter}
-                group = config["env"], parameter, json.dumps(others, sort_keys=True)
-                groups.setdefault(group, {})[value] = name
-    found = []
-    for (_, parameter, _), by_value in groups.items():
-        if len(by_value) >= 3:
-            letters = zip(*by_value.values(), strict=False)
-            alike = takewhile(lambda column: len(set(column)) == 1, letters)
-            start = "".join(column[0] for column in alike).rstrip("._-+")
-            start = start.removesuffix(parameter).rstrip("._-+")
-            found.append(Sweep(start or parameter, parameter, sorted(by_value.items())))
-    return found
+    found: list[tuple[str, str, list[tuple[float, str]]]] = []
+    for suite, scenarios in suites.items():
+        groups: dict[tuple[str, str], dict[float, str]] = {}
+        for name, config in scenarios.items():
+            env, params = config["scenario"]["env"], config["scenario"]["params"]
+            for parameter, value in params.items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    others = {k: v for k, v in params.items() if k != parameter}
+                    same = env, others, config["budget"], config["evaluation"]
+                    group = parameter, json.dumps(same, sort_keys=True)
+                    groups.setdefault(group, {}).setdefault(value, name)
+        for (parameter, _), by_value in groups.items():
+            found.append((suite, parameter, sorted(by_value.items())))
+    sweeps: list[Sweep] = []
+    for suite, parameter, points in sorted(found, key=lambda one: -len(one[2])):
+        if len(points) < 3 or any(set(points) <= set(other.scenarios) for other in sweeps):
+            continue  # suites that share scenarios have one sweep between them, the longest
+        letters = zip(*(name for _, name in points), strict=False)
+        alike = takewhile(lambda column: len(set(column)) == 1, letters)
+        start = "".join(column[0] for column in alike).rstrip("._-+")
+        start = start.removesuffix(parameter).rstrip("._-+") or parameter
+        taken = any((start, parameter) == (other.name, other.parameter) for other in sweeps)
+        sweeps.append(Sweep(f"{start}@{suite}" if taken else start, parameter, points))
+    return sweeps
 
 
 def _load_curves(path: str | Path) -> pd.DataFrame:
@@ -286,20 +297,25 @@ def _no_rows(columns: Iterable[str]) -> pd.DataFrame:
 
 
 def _missing_seeds(data: Data) -> list[str]:
+    """What a suite has elsewhere, but not on one of its scenarios; and what diverged."""
     notes = []
-    most = data.seeds.groupby(["algorithm", "scenario"]).size().max()
-    for scenario in data.scenarios:
-        for algorithm in data.algorithms:
-            cell = data.of(algorithm, scenario)
-            if len(cell) < most:
-                have = f"{len(cell)} of {most}" if len(cell) else "no"
-                notes.append(f"{scenario} · {algorithm}: {have} seeds")
-            if cell["diverged"].any():
-                count = int(cell["diverged"].sum())
-                notes.append(
-                    f"{scenario} · {algorithm}: {count} of {len(cell)} seeds diverged; "
-                    "they count as not reaching the optimum"
-                )
+    for suite, rows in data.seeds.groupby("suite", sort=False):
+        counts = rows.groupby(["scenario", "algorithm"]).size().unstack(fill_value=0)
+        most = counts.to_numpy().max()
+        for scenario in rows["scenario"].unique():
+            few: dict[int, list[str]] = {}
+            for algorithm, have in counts.loc[scenario].items():
+                if have < most:
+                    few.setdefault(have, []).append(str(algorithm))
+            for have, names in sorted(few.items()):
+                seeds = f"{have} of {most}" if have else "no"
+                notes.append(f"{suite} · {scenario}: {seeds} seeds of {', '.join(names)}")
+    for (scenario, algorithm), cell in data.seeds.groupby(["scenario", "algorithm"], sort=False):
+        if cell["diverged"].any():
+            notes.append(
+                f"{scenario} · {algorithm}: {int(cell['diverged'].sum())} of {len(cell)} seeds "
+                "diverged; they count as not reaching the optimum"
+            )
     return notes
 
 

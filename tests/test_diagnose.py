@@ -121,8 +121,9 @@ def test_the_picture(folder):
 
 
 def test_sweeps_are_scenarios_that_differ_in_one_number():
-    def entry(env="a:B", **params):
-        return {"env": env, "params": params}
+    def entry(env="a:B", steps=100, **params):
+        scenario = {"env": env, "params": params}
+        return {"scenario": scenario, "budget": {"env_steps": steps}, "evaluation": {}}
 
     scenarios = {
         "hill_s2_2.0": entry(s2=2.0, q=[1, 2], wide=True),
@@ -131,10 +132,29 @@ def test_sweeps_are_scenarios_that_differ_in_one_number():
         "other_q": entry(s2=8.0, q=[1, 3], wide=True),
         "other_env": entry("c:D", s2=8.0, q=[1, 2], wide=True),
         "narrow": entry(s2=0.5, q=[1, 2], wide=False),
+        "longer": entry(steps=200, s2=16.0, q=[1, 2], wide=True),
     }
-    [sweep] = plots.find_sweeps(scenarios)
+    [sweep] = plots.find_sweeps({"one": scenarios})
     assert (sweep.name, sweep.parameter) == ("hill", "s2")
     assert sweep.scenarios == [(1.0, "hill_s2_1.0"), (2.0, "hill_s2_2.0"), (4.0, "hill_s2_4.0")]
+
+
+def test_a_sweep_is_of_one_suite():
+    def suite(start, *values):
+        return {
+            f"{start}_{value}": {
+                "scenario": {"env": "a:B", "params": {"k": value}}, "budget": {}, "evaluation": {},
+            }
+            for value in values
+        }  # fmt: skip
+
+    short, long, other = suite("game", 1, 2, 3), suite("game", 1, 2, 3, 4), suite("game", 1, 2, 5)
+    sweeps = plots.find_sweeps({"a": short, "b": long, "c": suite("play", 1, 3, 9), "d": other})
+    assert [(sweep.name, [value for value, _ in sweep.scenarios]) for sweep in sweeps] == [
+        ("game", [1, 2, 3, 4]),
+        ("play", [1, 3, 9]),
+        ("game@d", [1, 2, 5]),
+    ]
 
 
 def test_success_against_difficulty(tmp_path):

@@ -13,6 +13,7 @@ from rocompare import cli, plots, results
 from rocompare.config import AlgorithmConfig, Cell, parse_suite
 from rocompare.envs.max_of_three import MaxOfThree
 from rocompare.results import CellResult, SeedResult
+from tests.made_up import seed_result
 
 SUITE = parse_suite("""
 name: drawn
@@ -190,8 +191,20 @@ def test_the_command_writes_files_and_says_what_is_missing(folder: Path, tmp_pat
 def test_what_is_missing(folder: Path) -> None:
     notes = "\n".join(plots.load(folder).notes)
     assert "pr2" in notes and "boom" in notes
-    assert "two · mine: no seeds" in notes and "three · mine: 2 of 3 seeds" in notes
+    assert "drawn · two: no seeds of mine" in notes
+    assert "drawn · three: 2 of 3 seeds of mine" in notes
     assert "two · maddpg: 1 of 3 seeds diverged" in notes
+
+
+def test_what_another_suite_has_is_not_missing(tmp_path: Path) -> None:
+    short = parse_suite(
+        "{name: short, seeds: 1, budget: {env_steps: 100}, algorithms: {masql: {}}, "
+        "scenarios: {other: {env: max_of_three}}}"
+    )
+    [one] = short.cells()
+    results.save(tmp_path, one, CellResult([seed_result(0, 9.0)], []), {})
+    save(tmp_path, "svnr", 0, [9.0, -0.5])
+    assert plots.load(tmp_path).notes == []
 
 
 def test_an_environment_that_is_gone_costs_only_its_lines(tmp_path: Path) -> None:
