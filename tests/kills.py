@@ -1,6 +1,6 @@
 """Kill runs at random moments and compare what is left at last with a run that nobody killed.
 
-    python tests/kills.py [KILLS [ENV_STEPS]]
+    python -m tests.kills [KILLS [ENV_STEPS]]
 
 Every algorithm trains a few steps and checkpoints after each. A run is killed (SIGKILL) at a
 random moment, the same run starts again, and so on until one comes to its end; then a new one

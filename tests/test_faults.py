@@ -48,7 +48,7 @@ def states(outcome):
 
 
 def test_kills_at_random_moments_change_nothing():
-    """Every algorithm; ``python tests/kills.py`` does twenty."""
+    """Every algorithm; ``python -m tests.kills`` does twenty."""
     command = [sys.executable, "-m", "tests.kills", "4", "20"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
