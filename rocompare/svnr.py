@@ -14,18 +14,19 @@ Choices where the abstract is silent, and deviations:
 
 - The target density is exp(Q/alpha) over the action box itself, so it has no tanh correction:
   that would be a prior that pulls actions away from the border.
-- Delta_i is section 5's direction divided by alpha; Adam does not mind the factor.
-- Every particle is both fixed and updated; ``split_particles`` makes halves of them instead.
-- ``rounds`` K > 1 negotiates (Theorem 3.1): u^0 = xi, u^{k+1}_i = f_i(xi_i; u^k_{C_i}, s): agent
-  i hears proposals instead of noise, held fixed in its own gradient.
-- The soft value is an importance-sampled integral, the box's volume counted as 1; its proposal is
-  half uniform, half around ``VALUE_PARTICLES`` of the policy's samples, with the exact density: a
-  mean over the samples without one would turn into a maximum as alpha falls.
-- Agents condition on their own observation, not on the state; learning rates decay; the critic's
-  inputs and outputs are scaled.
+- Delta_i is section 5's direction over alpha, which makes Adam's steps longer while alpha falls.
+- Every particle is both fixed and updated, unless ``split_particles``.
+- ``rounds`` K > 1 (default 2) negotiates (Theorem 3.1): u^0 = xi, u^{k+1}_i = f_i(xi_i; u^k_{C_i},
+  s): agent i hears proposals instead of noise, held fixed in its own gradient.
+- V is the optimal soft value, as in soft Q-learning (Lemma 4.1 evaluates the negotiated policy,
+  which has no density): an importance-sampled integral, the box's volume counted as 1, half of the
+  proposals uniform, half around the policy's samples, with the exact density. ``value_samples`` so
+  few fall short of it where alpha is low and the policy off the peak.
+- f_i takes agent i's own observation for s; learning rates decay; the critic is scaled.
 
-Execution samples noise that agents share along the nesting, as Algorithm 1 does, which is common
-randomness that no baseline has; the noiseless mode xi = 0 needs no communication at all.
+Execution samples noise that agents share along the nesting, as Algorithm 1 does: common randomness
+that no baseline has. The noiseless mode xi = 0 is without it, but with K > 1 an agent hears the
+proposals of C_i there too: more than baselines know where observations or networks are private.
 """
 
 from __future__ import annotations
@@ -43,8 +44,6 @@ from rocompare.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_
 from rocompare.rng import Streams
 from rocompare.schedule import cosine, geometric
 from rocompare.soft import soft_value, squashed_mixture
-
-VALUE_PARTICLES = 2  # of either kind, for every state of a batch: as many as K would cost most
 
 
 class SVNR:
@@ -75,6 +74,8 @@ class SVNR:
         """Factor on the kernels' median heuristic."""
         rounds: int = Field(2, gt=0)
         """Negotiation rounds."""
+        value_samples: int = Field(2, gt=0)
+        """Proposals of either kind for the soft value; as many as ``particles`` would cost most."""
         proposal_scale: float = Field(0.3, gt=0)
         """Standard deviation of the soft value's Gaussian proposals, before tanh."""
         policy_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.01, gt=0)
@@ -156,7 +157,7 @@ class SVNR:
     @torch.no_grad()
     def _soft_value(self, obs: Tensor, alpha: float) -> Tensor:
         """``V(s) = alpha log E_{u~p}[exp(Q(s, u)/alpha) / p(u)]``: ``[S, B]``."""
-        centre = self._particles(obs, VALUE_PARTICLES)  # [S, B, K, N, A]
+        centre = self._particles(obs, self.config.value_samples)  # [S, B, K, N, A]
         action, log_p = squashed_mixture(
             centre.flatten(-2), self.config.proposal_scale, self.noise
         )  # [S, B, 2K, N*A], [S, B, 2K]
