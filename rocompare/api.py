@@ -70,12 +70,18 @@ class EnvSpec:
     """What an algorithm may know of an environment, and what makes RO measurable in it."""
 
     n_agents: int
+    """N"""
     obs_dim: int
+    """O, the same for every agent"""
     action_dim: int
+    """A, the same for every agent"""
     horizon: int
-    """Steps after which an episode is cut off (truncation: the next state is bootstrapped)."""
+    """Steps after which an episode is cut off (truncation: the next state is bootstrapped). With 1
+    the game is of one step, and nothing is bootstrapped."""
     optimal_return: float
+    """Undiscounted return of the optimal joint behaviour, in units of reward."""
     safe_return: float
+    """The same of the safe one, which agents over-generalize to."""
     basins: tuple[str, ...]
     """Where an episode can end; the first is the optimum's, the second the safe behaviour's."""
     constant_obs: bool = False

@@ -122,7 +122,9 @@ class _Training:
             action = self.algorithm.act(self.obs, "explore")
         extras = self.algorithm.note(self.obs, action)
         step = self.env.step(action)
-        self.replay.add(self.obs, action, step.reward, step.next_obs, step.terminated, extras)
+        # Nothing follows a game of one step, whether its environment says terminated or truncated.
+        ended = step.terminated if self.spec.horizon > 1 else step.terminated | step.truncated
+        self.replay.add(self.obs, action, step.reward, step.next_obs, ended, extras)
         self.obs = step.obs
         metrics: dict[str, Tensor] = {}
         if self.step >= self.first_update:

@@ -90,6 +90,7 @@ class Recorder:
         self.noted: list[torch.Tensor] = []
         self.acted: list[str] = []
         self.batches: list[api.Batch] = []
+        self.progress: list[float] = []
         Recorder.last = self
 
     def act(self, obs, mode):
@@ -97,7 +98,8 @@ class Recorder:
         shape = obs.shape[1], self.spec.n_agents, self.spec.action_dim
         if mode == "explore":
             return self.noise.uniform(*shape) * 2 - 1
-        return self.mean.view(-1, 1, 1, 1).expand(-1, *shape).clamp(-1, 1)
+        mean = self.mean if mode == "execute" else self.mean - 0.5
+        return mean.view(-1, 1, 1, 1).expand(-1, *shape).clamp(-1, 1)
 
     def note(self, obs, action):
         self.noted.append(action)
@@ -112,6 +114,7 @@ class Recorder:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(self.config.pause)
         self.batches.append(batch)
+        self.progress.append(progress)
         self.mean = self.mean + 0.001 * batch.reward.mean(1)
         bad = torch.tensor([seed == self.config.diverge_seed for seed in self.seeds])
         return {"loss": torch.where(bad, torch.nan, self.mean)}

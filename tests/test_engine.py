@@ -75,6 +75,44 @@ def test_truncation_is_not_termination():
     assert not any(batch.terminated.any() for batch in batches)
     train_cell(cell(steps=200, env=f"{WALK}, stop: 1.0"))
     assert all(batch.terminated.all() for batch in Recorder.last.batches)
+    train_cell(cell(steps=200, env=f"{WALK}, stop: 0.0, horizon: 1"))  # but of a one-step game
+    assert all(batch.terminated.all() for batch in Recorder.last.batches)
+
+
+def test_updates_are_told_the_share_of_the_budget():
+    train_cell(cell(steps=10, algorithm="updates_per_step: 2, learn_from: 0.5"))
+    assert Recorder.last.progress == [0.5, 0.5, 0.6, 0.6, 0.7, 0.7, 0.8, 0.8, 0.9, 0.9]
+
+
+def test_each_mode_has_its_own_returns():
+    """Recorder plays its mean as it executes, and half less in the noiseless mode."""
+    game = MaxOfThree(MaxOfThree.Config(p=(-1, -1, -1), q=(-7, -7, -7), s2=3.0), [0], 1)
+    env = f"{GAME}, s2: 3.0, p: [-1, -1, -1], q: [-7, -7, -7]"
+    result = train_cell(cell(env=env, algorithm="learn_from: 0.9, updates_per_step: 1"))
+    for seed, row, mean in zip(
+        result.seeds, result.curve[-2:], Recorder.last.mean.tolist(), strict=True
+    ):
+        executed, noiseless = (torch.full((1, 1, 3, 1), u) for u in (mean, mean - 0.5))
+        for action, returns, basin, at in (
+            (executed, seed.returns, seed.basin, 2),
+            (noiseless, seed.returns_noiseless, seed.basin_noiseless, 3),
+        ):
+            assert returns == pytest.approx([game.reward(action).item()] * 6, abs=1e-5)
+            assert row[at] == pytest.approx(returns[0], abs=1e-5)
+            assert row[at + 2] == float(basin == "optimum")
+        assert (seed.basin, seed.basin_noiseless) == ("safe", "optimum")
+
+
+def test_ro_by_rollouts_is_that_of_execution(monkeypatch):
+    def rollouts(env, act, aside):
+        Recorder.last.acted.clear()
+        act(env.reset())
+        assert Recorder.last.acted == ["execute"]
+        return torch.tensor([1.5, 2.5])
+
+    monkeypatch.setattr(ro, "rollout_ro", rollouts)
+    result = train_cell(cell(env=GATHER, points=1))
+    assert [row[2] for row in result.diagnosis] == [1.5, 2.5]
 
 
 def test_evaluation_counts_first_episodes_only():
@@ -247,7 +285,7 @@ def test_stepping_the_environment_is_a_small_part_of_training():
 
 
 def test_ro_is_measured_where_it_can_be():
-    """Recorder plays one constant action in both modes; it says nothing of beliefs."""
+    """Recorder executes one constant action; it says nothing of beliefs."""
     result = train_cell(cell(env=GAME))
     assert [row[:2] for row in result.diagnosis] == [row[:2] for row in result.curve]
     game = MaxOfThree(MaxOfThree.Config(), [0], 1)

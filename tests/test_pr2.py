@@ -72,9 +72,18 @@ def test_td_target_bootstraps_unless_terminated() -> None:
     batch = make_batch(algorithm.spec, (1, 2), size=3)
     batch.terminated.copy_(torch.tensor([0.0, 1.0, 0.0]))
     batch.reward.copy_(torch.tensor([1.0, 2.0, 3.0]))
-    algorithm._soft_marginal = lambda obs, own, alpha: torch.tensor(  # type: ignore[method-assign]
-        [[[10.0, 10.0, 20.0], [30.0, 30.0, 40.0]]] * 2
-    )
+    reason = algorithm._reason
+
+    def reason_there(obs: Tensor, *rest: Any) -> list[Tensor]:
+        assert obs is batch.next_obs
+        return reason(obs, *rest)
+
+    def value_there(obs: Tensor, own: Tensor, alpha: float) -> Tensor:
+        assert obs is batch.next_obs
+        return torch.tensor([[[10.0, 10.0, 20.0], [30.0, 30.0, 40.0]]] * 2)
+
+    algorithm._reason = reason_there  # type: ignore[method-assign]
+    algorithm._soft_marginal = value_there  # type: ignore[method-assign]
     freeze_q(algorithm, lambda own, other: torch.zeros_like(own))
     # Targets 1 + 9, 2, 3 + 18 and 1 + 27, 2, 3 + 36.
     expected = torch.tensor([(100 + 4 + 441) / 3, (784 + 4 + 1521) / 3]).expand(2, 2)

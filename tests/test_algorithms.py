@@ -1,0 +1,170 @@
+"""What the shipped algorithms have in common beyond the contract: what an update is made of, whence
+they bootstrap, and what an agent acts on."""
+
+import copy
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from rocompare import registry
+from tests.helpers import CPU, make_batch, make_spec
+
+SEEDS = (0, 1)
+SCHEDULES = {
+    "alpha_first": 8.0, "alpha_last": 0.5, "alpha_begin": 0.2, "alpha_end": 0.6,
+    "noise_first": 1.0, "noise_last": 0.25, "noise_end": 0.8,
+    "learn_from": 0.2, "lr_last": 0.1, "clip": 1e9, "tau": 0.25,
+}  # fmt: skip
+PROGRESS, ALPHA, NOISE, LR_FACTOR = 0.4, 2.0, 0.5, 0.1 + 0.45 * (1 + math.cos(0.4 * math.pi))
+"""Half way between 0.2 and 0.6, between 0 and 0.8, and 0.4 of a cosine."""
+
+
+def make(name, spec=None, **config):
+    """The algorithm, with those of the schedules that it has, and targets unlike the networks."""
+    cls = registry.load("algorithm", name)
+    config |= {key: value for key, value in SCHEDULES.items() if key in cls.Config.model_fields}
+    algorithm = cls(spec or make_spec(), cls.Config(**config), SEEDS, CPU)
+    for target in targets(algorithm).values():
+        target.flat += 0.1 * torch.sin(torch.arange(target.flat.numel()))
+    return algorithm
+
+
+def batch_of(algorithm, **changes):
+    batch = dataclasses.replace(make_batch(algorithm.spec, SEEDS), **changes)
+    extras = algorithm.note(make_batch(algorithm.spec, SEEDS).obs, batch.action)
+    return dataclasses.replace(batch, extras=extras)
+
+
+def targets(algorithm):
+    """Of each target network, the name of the network that it follows."""
+    names = {"target": "critic", "target_critic": "critic", "target_actor": "actor"}
+    return {names[k]: v for k, v in vars(algorithm).items() if k in names}
+
+
+def td_loss(algorithm, batch):
+    own_alpha = hasattr(algorithm.config, "alpha_first")
+    return algorithm._td_loss(batch, ALPHA) if own_alpha else algorithm._td_loss(batch)
+
+
+FIRST_STATES = slice(None), slice(3)
+CRITIC = ("critic",), td_loss
+UPDATES = {
+    "svnr": [CRITIC, (("policy",), lambda a, b: a._stein_loss(b.obs[FIRST_STATES], ALPHA))],
+    "maddpg": [CRITIC, (("actor",), lambda a, b: a._actor_loss(b))],
+    "masql": [CRITIC, (("sampler",), lambda a, b: a._stein_loss(b.obs[FIRST_STATES], ALPHA))],
+    "pr2": [
+        CRITIC,
+        (("policy", "rho"), lambda a, b: sum(a._stein_losses(b.obs[FIRST_STATES], ALPHA))),
+    ],
+    "rommeo": [
+        (("prior",), lambda a, b: a._prior_loss()),
+        CRITIC,
+        (
+            ("model", "policy"),  # both ascend the same soft values, a mean over the batch
+            lambda a, b: -a._soft_value(a.critic, b.obs, b.reward.shape[1], ALPHA).mean(2),
+        ),
+    ],
+    "lenient_madrl": [CRITIC, (("actor",), lambda a, b: a._actor_loss(b))],
+}
+"""Of each algorithm, step by step: which networks descend which loss."""
+
+
+def test_every_algorithm_is_here():
+    assert set(UPDATES) == set(registry.ALGORITHMS)
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_an_update_descends_each_loss_at_the_scheduled_rate_and_temperature(name):
+    few = {"states": 3} if hasattr(registry.load("algorithm", name).Config(), "states") else {}
+    updated, expected = make(name, **few), make(name, **few)
+    batch = batch_of(updated)
+    batch_of(expected)  # ROMMEO keeps what it notes
+    before = {key: network.flat.clone() for key, network in targets(expected).items()}
+    updated.update(batch, PROGRESS)
+    for networks, loss in UPDATES[name]:
+        flats = [getattr(expected, key).flat for key in networks]
+        grads = torch.autograd.grad(loss(expected, batch).sum(), flats)
+        for key, flat, grad in zip(networks, flats, grads, strict=True):
+            assert grad.abs().max() > 1e-6
+            lr = getattr(expected.config, "policy_lr" if key == "rho" else f"{key}_lr")
+            with torch.no_grad():  # Adam's first step
+                flat -= lr * LR_FACTOR * grad / (grad.abs() + 1e-8)
+            # But for parameters whose gradient is rounding about 0.
+            clear = grad.abs() > 1e-5 * grad.abs().max()
+            got = getattr(updated, key).flat
+            torch.testing.assert_close(got[clear], flat[clear], atol=1e-5, rtol=1e-4)
+            with torch.no_grad():
+                flat.copy_(got)
+    for key, network in targets(updated).items():
+        moved = before[key] + 0.25 * (getattr(updated, key).flat.detach() - before[key])
+        torch.testing.assert_close(network.flat, moved)
+
+
+@pytest.mark.parametrize("name", ["maddpg", "lenient_madrl"])
+def test_exploration_noise_falls_and_execution_has_none(name):
+    algorithm = make(name)
+    batch = batch_of(algorithm)
+    obs = torch.zeros(2, 5000, 3, 2)
+    for progress, scale in ((0.0, 1.0), (PROGRESS, NOISE), (0.9, 0.25)):
+        algorithm.update(batch, progress)
+        mean = algorithm.act(obs, "execute")
+        assert torch.equal(mean, algorithm.act(obs, "noiseless"))
+        noise = (algorithm.act(obs, "explore") - mean) / scale
+        inside = noise[(mean + scale * noise).abs() < 0.999]
+        # Normal, as far as it was not clipped: half of it within 0.6745 of 0.
+        assert (inside.abs() < 0.3).float().sum() / noise.numel() == pytest.approx(0.2358, abs=0.01)
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_bootstraps_from_the_targets_at_the_next_observation(name):
+    """Where an episode goes on; where it ended, neither is anything to the loss."""
+    algorithm = make(name)
+    start = copy.deepcopy(algorithm.state_dict())
+    batch = batch_of(algorithm)
+    other_obs = torch.roll(batch.next_obs, 1, 1)
+
+    def loss(factor=1.0, **changes):
+        algorithm.load_state_dict(copy.deepcopy(start))  # the same random numbers each time
+        for target in targets(algorithm).values():
+            target.flat *= factor
+        return td_loss(algorithm, dataclasses.replace(batch, **changes)).detach()
+
+    for ended in (False, True):
+        terminated = torch.full_like(batch.terminated, float(ended))
+        base = loss(terminated=terminated)
+        for change in ({"next_obs": other_obs}, {"factor": 1.1}):
+            difference = (loss(terminated=terminated, **change) - base).abs().min().item()
+            assert (difference == 0) if ended else (difference > 1e-3), change
+    for network in set(targets(algorithm)) & {"actor"}:
+        base = loss(terminated=torch.zeros_like(batch.terminated))
+        with torch.no_grad():
+            start[network]["flat"].mul_(1.1)  # the actor that acts, not the one that is followed
+        assert torch.equal(loss(terminated=torch.zeros_like(batch.terminated)), base)
+
+
+def influence(algorithm, mode, agent):
+    """How far another observation of ``agent`` moves each agent's action: ``[N]``."""
+    obs = torch.zeros(2, 20, 3, 2)
+    other = obs.clone()
+    other[:, :, agent] = 1.0
+    start = copy.deepcopy(algorithm.state_dict())
+    actions = []
+    for seen in (obs, other):
+        algorithm.load_state_dict(copy.deepcopy(start))
+        actions.append(algorithm.act(seen, mode))
+    return (actions[1] - actions[0]).abs().amax((0, 1, 3))
+
+
+@pytest.mark.parametrize("mode", ["explore", "execute", "noiseless"])
+@pytest.mark.parametrize("name", UPDATES)
+def test_an_agent_acts_on_its_own_observation(name, mode):
+    """And SVNR's, after more than one round, on the proposals of those that it hears."""
+    for agent in range(3):
+        moved = influence(make(name), mode, agent)
+        assert moved[agent] > 1e-3
+        deaf = influence(make(name, rounds=1), mode, agent) if name == "svnr" else moved
+        assert (deaf > 0).tolist() == [other == agent for other in range(3)]
+        heard_by = [other >= agent if name == "svnr" else other == agent for other in range(3)]
+        assert (moved > 0).tolist() == heard_by
