@@ -16,16 +16,17 @@ Objective", IJCAI 2019. Agent i models the others, ``u_-i ~ rho_i(. | o_i)``, an
 with u_-i ~ rho_i and u_i ~ pi_i; all are reparameterised Gaussians squashed by tanh. One backward
 pass of the model's loss serves the policy, whose loss has the same gradient in its parameters.
 
-Deviations: in y_i the action box counts as of volume 1, as in every soft value here: otherwise an
-episode would earn alpha A log 2 for each step that it goes on; alpha falls geometrically; the model
-learns far more slowly than the policy; the prior fits all of the ``prior_window`` newest joint
-actions; agents act on their own observation, only critics see the state; standard deviations stay
-in (e^-5, e^2); cosine decay of the learning rates and scaled critics, as everywhere here.
+Deviations: alpha falls geometrically; the model learns far more slowly than the policy; the prior
+fits all of the ``prior_window`` newest joint actions; agents act on their own observation, only
+critics see the state; standard deviations stay in (e^-5, e^2); cosine decay of the learning rates
+and scaled critics, as everywhere here. The entropy in y_i is the paper's, of a density on the box:
+with the box's volume as 1, as in MASQL's, PR2's and SVNR's soft values, staying on in an episode
+earns up to alpha A log 2 a step less, and Particle Gather is learnt no better
+(``results/reference/README.md``).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -44,7 +45,7 @@ EDGE = 1 - 1e-6  # executed actions nearer to the border count as here: atanh(1)
 
 
 class ROMMEO:
-    version = 2
+    version = 1
 
     class Config(api.Config):
         alpha_first: Annotated[float, api.Search(0.1, 100)] = Field(1.0, gt=0)
@@ -151,8 +152,7 @@ class ROMMEO:
         prior = Squashed.of(self.prior(own_obs, frozen=True))
         q = self._q(critic, obs, torch.tanh(own), torch.tanh(others), frozen=True)
         divergence = rho.log_prob(others) - prior.log_prob(others)
-        log_pi = pi.log_prob(own) + self.spec.action_dim * math.log(2)  # over the uniform density
-        return q - alpha * log_pi - divergence
+        return q - alpha * pi.log_prob(own) - divergence
 
     def _imagine(self, obs: Tensor, noise: Tensor) -> tuple[Squashed, Tensor, Squashed, Tensor]:
         """rho, ``u_-i ~ rho``, pi and ``u_i ~ pi`` for ``obs [S, N, B or 1, O]``, before tanh."""

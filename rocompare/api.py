@@ -43,6 +43,9 @@ class Config(BaseModel):
     """What every algorithm's ``Config`` extends: the training protocol that all share.
 
     The fractions are of the budget's environment steps, so that a longer budget keeps its shape.
+    What algorithms name alike: ``*_lr`` is Adam's learning rate before its decay, ``*_activation``
+    that of a network's hidden layers, ``critic_input_scale`` a factor on what a critic sees, and
+    ``critic_output_scale`` one on its output, in units of reward.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

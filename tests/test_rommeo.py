@@ -90,7 +90,7 @@ def soft_value(
     own = draw(pi, noise[:A])
     prior = net(algorithm.prior, s, i, obs[i]).detach()
     divergence = distribution(rho).log_prob(others) - distribution(prior).log_prob(others)
-    log_pi = distribution(pi).log_prob(own) + A * math.log(2)  # the box's volume, 2^A, counts as 1
+    log_pi = distribution(pi).log_prob(own)
     q = net(critic, s, i, torch.cat([obs.flatten(), own, others])).squeeze()
     return q - alpha * log_pi - divergence, divergence, log_pi, q
 
