@@ -269,8 +269,12 @@ class _Training:
         }
 
     def majority(self, basin: Tensor) -> str:
+        """The optimum's, if more than half of the episodes ``basin [E]`` ended there; else the
+        commonest of the others."""
         counts = torch.bincount(basin, minlength=len(self.spec.basins))
-        return self.spec.basins[int(counts.argmax())]
+        if 2 * counts[0] > counts.sum():
+            return self.spec.basins[0]
+        return self.spec.basins[1 + int(counts[1:].argmax())]
 
     def state_dict(self) -> dict[str, Any]:
         return {

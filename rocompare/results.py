@@ -63,7 +63,8 @@ class SeedResult:
     returns_noiseless: list[float | None]
     """The same with every noise of the policy set to zero."""
     basin: str
-    """Where most evaluation episodes ended."""
+    """The optimum's, if more than half of the evaluation episodes ended there; else the commonest of
+    the others."""
     basin_noiseless: str
     diverged: bool
     """A loss or a return was not finite."""

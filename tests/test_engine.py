@@ -103,6 +103,17 @@ def test_each_mode_has_its_own_returns():
         assert (seed.basin, seed.basin_noiseless) == ("safe", "optimum")
 
 
+def test_a_seed_is_in_the_optimum_with_more_than_half_of_its_episodes():
+    training = _Training(cell(env=GATHER), torch.device("cpu"))
+    names = training.spec.basins
+    assert len(names) == 3
+    for basins, expected in (
+        ([0, 0, 1], 0), ([0, 0, 1, 1], 1), ([0, 0, 1, 2, 2], 2), ([0, 0, 0, 1, 2], 0), ([1, 2, 2], 2),
+        ([0, 1, 2], 1),
+    ):  # fmt: skip
+        assert training.majority(torch.tensor(basins)) == names[expected]
+
+
 def test_ro_by_rollouts_is_that_of_execution(monkeypatch):
     def rollouts(env, act, aside):
         Recorder.last.acted.clear()
