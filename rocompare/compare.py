@@ -103,11 +103,15 @@ def declared_returns(scenario: dict[str, Any]) -> tuple[float, float]:
     not run again to read results.
 
     Raises:
-        ResultsError: its class cannot be imported, or no longer takes these parameters.
+        ResultsError: a foreign one's are not recorded, or its class no longer takes the parameters.
     """
-    name = scenario.get("name")
+    name, declared = scenario.get("name"), scenario.get("declared")
+    if declared is None and registry.is_foreign(str(scenario.get("env"))):
+        raise results.ResultsError(
+            f"scenario '{name}': the safe and optimal returns of {scenario.get('env')} are not "
+            "recorded, and its code is not run to read results; run the suite into another folder"
+        )
     try:
-        declared = scenario.get("declared")
         if declared is None:
             declared = ScenarioConfig(
                 name=str(name), env=scenario["env"], params=scenario["params"]

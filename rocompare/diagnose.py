@@ -75,7 +75,7 @@ def _why_not(
     _, scenario, algorithm, _ = cell
     # Reading results runs nobody else's code. What is absent of a foreign algorithm alone is absent
     # because it has no beliefs.
-    if config["scenario"]["env"] not in registry.ENVIRONMENTS.values():
+    if registry.is_foreign(config["scenario"]["env"]):
         return [f"n/a: {scenario}: not measured in an environment that is not rocompare's own"]
     try:
         env_class = registry.load("environment", config["scenario"]["env"])

@@ -48,7 +48,7 @@ def report_page(path: str | Path) -> tuple[str, list[str]]:
         ("Returns", _summary(data)),
         ("Pictures", _pictures(data)),
         ("Seeds", _seeds(data)),
-        ("Configuration and provenance", _cells(path)),
+        ("Configuration and provenance", _cells(data, path)),
     ]
     body = "".join(f"<section><h2>{title}</h2>{content}</section>\n" for title, content in sections)
     page = _PAGE.format(
@@ -119,13 +119,15 @@ def _seeds(data: plots.Data) -> str:
     return _details(f"All {len(rows)} seeds", _table(heads, rows))
 
 
-def _cells(path: str | Path) -> str:
+def _cells(data: plots.Data, path: str | Path) -> str:
+    if data.seeds.empty:
+        return "<p>None: no cell finished.</p>"
     parts = []
-    for cell, folder in plots.cell_folders(path).items():
+    for cell, folder in results.cell_folders(path).items():
         config = (folder / "config.yaml").read_text(encoding="utf-8")
         text = f"{config}\n# provenance\n{_provenance(folder)}"
         parts.append(_details(" · ".join(cell), f"<pre>{escape(text)}</pre>"))
-    return "".join(parts) or "<p>None: no cell finished.</p>"
+    return "".join(parts)
 
 
 def _provenance(folder: Path) -> str:

@@ -163,24 +163,16 @@ class Data:
         return [name for name in self.algorithms if len(self.of(name, scenario))]
 
 
-def cell_folders(path: str | Path) -> dict[tuple[str, str, str, str], Path]:
-    """The folder of each cell below ``path``, by ``(suite, scenario, algorithm, key)``."""
-    files = sorted(Path(path).rglob("config.yaml"))
-    return {file.resolve().parts[-5:-1]: file.parent for file in files}  # type: ignore[misc]
-
-
 def load(path: str | Path) -> Data:
     """Read all that plots show from the results below ``path``.
 
     Raises:
         ResultsError: nothing there, or one name stands for two configurations.
     """
-    failed = results.load_failures(path)
+    seeds, configs, failed = results.load_with_failures(path)
     notes = [f"failed: {cell}: {' '.join(error.split())}" for cell, error in failed]
-    if failed and not any(Path(path).rglob("seed_*.json")):
+    if seeds.empty:
         return Data(_no_rows(results.COLUMNS), _no_rows(results.CURVE_COLUMNS), {}, {}, {}, notes)
-    seeds = results.load_results(path)
-    configs = results.load_configs(path)
     cells = results.cells_of(seeds)
     shown = results.shown_scenarios(cells, configs, path)
     seeds = results.with_shown(seeds, shown)
@@ -204,7 +196,7 @@ def load(path: str | Path) -> Data:
             games[scenario] = env_class(env_class.Config.model_validate(config["params"]), [0], 1)
         if isinstance(env_class, type) and issubclass(env_class, ParticleGather):
             landmarks[scenario] = env_class.Config.model_validate(config["params"]).radius
-    folders = cell_folders(path)
+    folders = results.cell_folders(path)
     actions, episodes = {}, {}
     for cell in cells:
         scenario, algorithm = shown[cell[:2]], cell[2]

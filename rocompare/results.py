@@ -22,7 +22,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ CURVE_COLUMNS = (
     "seed", "env_steps", "return", "return_noiseless", "in_optimum", "in_optimum_noiseless",
 )  # fmt: skip
 DIAGNOSIS_COLUMNS = ("seed", "env_steps", "executed_ro", "perceived_ro")
+_KEY = re.compile(r"[0-9a-f]{12}")
 _SEED_FILE = re.compile(r"seed_(\d+)\.json", re.ASCII)
 
 
@@ -63,8 +64,8 @@ class SeedResult:
     returns_noiseless: list[float | None]
     """The same with every noise of the policy set to zero."""
     basin: str
-    """The optimum's, if more than half of the evaluation episodes ended there; else the commonest of
-    the others."""
+    """The optimum's, if more than half of the evaluation episodes ended there; else the commonest
+    of the others."""
     basin_noiseless: str
     diverged: bool
     """A loss or a return was not finite."""
@@ -245,7 +246,7 @@ def load_with_failures(
     where cells failed and no seed was finished."""
     root = Path(path)
     folders, failed = _folders_with(root, "config.yaml", "failure.json")
-    failures = _errors(failed)
+    failures = _errors(_own(root, failed, folders))
     if failures and not folders:
         return pd.DataFrame(columns=list(COLUMNS)), {}, failures
     frame, configs = _read_cells(_cell_folders(root, folders))
@@ -268,6 +269,11 @@ def _read_cells(
         configs[names], found = _read_cell(folder)
         rows += [names + row for row in found]
     return pd.DataFrame(rows, columns=list(COLUMNS)), configs
+
+
+def cell_folders(path: str | Path) -> dict[Names, Path]:
+    """The folder of each cell below ``path``."""
+    return {names: folder for folder, names in _cell_folders(Path(path))}
 
 
 def load_configs(path: str | Path) -> dict[tuple[str, str, str, str], Config]:
@@ -387,15 +393,13 @@ def _load_rows(path: Path, file_name: str, columns: tuple[str, ...]) -> list[pd.
 
 def load_failures(path: str | Path) -> list[tuple[str, str]]:
     """``(cell, error)`` of each cell below ``path`` whose last attempt failed."""
-    (failed,) = _folders_with(Path(path), "failure.json")
-    return _errors(failed)
+    return _errors(_failed(Path(path)))
 
 
 def load_failed_seeds(path: str | Path) -> dict[str, set[int]]:
     """Per cell below ``path`` whose last attempt failed, the seeds that it was to train."""
     found = {}
-    (failed,) = _folders_with(Path(path), "failure.json")
-    for place, record in _failures(failed):
+    for place, record in _failures(_failed(Path(path))):
         seeds = record.get("seeds")
         listed = seeds if isinstance(seeds, list) else []
         found[place] = {seed for seed in listed if isinstance(seed, int)}
@@ -409,7 +413,7 @@ def _errors(folders: list[Path]) -> list[tuple[str, str]]:
 def _failures(folders: list[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
     for folder in folders:
         file = folder / "failure.json"
-        yield "/".join(file.resolve().parts[-5:-1]), _read_json(file)
+        yield "/".join(_absolute(file).parts[-5:-1]), _read_json(file)
 
 
 def load_actions(folder: Path) -> dict[int, list[list[float]]]:
@@ -434,35 +438,74 @@ def _cell_folders(
     Args:
         folders: those with a configuration, if they are known already.
     """
-    if not root.exists():
-        raise ResultsError(f"{root}: no such folder")
-    if not root.is_dir():
-        raise ResultsError(f"{root}: not a folder; give the folder that `rocompare run` wrote to")
     if folders is None:
         (folders,) = _folders_with(root, "config.yaml")
-    # The reference results that come with a clone step back once there are results of one's own.
-    own = [folder for folder in folders if not _in_reference(folder.relative_to(root))]
     if not folders:
         raise ResultsError(
             f"{root}: no rocompare results here; they are written by `rocompare run SUITE`"
         )
-    above = root.resolve().parts
+    above = _absolute(root).parts
     found = []
-    for folder in own or folders:
+    for folder in _own(root, folders):
         # A stray file that lies higher than any cell is refused when its content is read.
         names = ("", "", "", "", *above, *folder.relative_to(root).parts)[-4:]
         found.append((folder, (names[0], names[1], names[2], names[3])))
     return found
 
 
+def _failed(root: Path) -> list[Path]:
+    """The folders of cells whose last attempt failed."""
+    folders, failed = _folders_with(root, "config.yaml", "failure.json")
+    return _own(root, failed, folders)
+
+
+def _own(root: Path, folders: list[Path], others: Sequence[Path] = ()) -> list[Path]:
+    """``folders`` without the reference results that come with a clone: they step back once there
+    are results of one's own, among these or ``others``."""
+    own = [folder for folder in folders if not _in_reference(folder.relative_to(root))]
+    if own or any(not _in_reference(folder.relative_to(root)) for folder in others):
+        return own
+    return folders
+
+
 def _folders_with(root: Path, *names: str) -> list[list[Path]]:
-    """For each file name, the folders below ``root`` that have it; one walk for all."""
+    """For each file name, the folders below ``root`` that have it; one walk for all.
+
+    Folders whose name is no cell's key are none of ours, whatever they hold. Links are followed:
+    results often lie on another disk.
+
+    Raises:
+        ResultsError: there is no such folder, or one cannot be read.
+    """
+    if not root.exists():
+        raise ResultsError(f"{root}: no such folder")
+    if not root.is_dir():
+        raise ResultsError(f"{root}: not a folder; give the folder that `rocompare run` wrote to")
+
+    def unreadable(error: OSError) -> None:
+        raise ResultsError(f"{error.filename}: cannot be read: {error.strerror}")
+
     found: list[list[Path]] = [[] for _ in names]
-    for folder, _, files in os.walk(root):
+    seen = set[tuple[int, int]]()
+    for place, inner, files in os.walk(_absolute(root), followlinks=True, onerror=unreadable):
+        folder = Path(place)
+        if inner or folder.is_symlink():
+            about = folder.stat()
+            if (about.st_dev, about.st_ino) in seen:  # a link to a folder above it, or to another
+                inner.clear()
+                continue
+            seen.add((about.st_dev, about.st_ino))
+        if not _KEY.fullmatch(folder.name):
+            continue
         for name, having in zip(names, found, strict=True):
             if name in files:
-                having.append(Path(folder))
+                having.append(root / folder.relative_to(_absolute(root)))
     return [sorted(having, key=lambda folder: natural(str(folder))) for having in found]
+
+
+def _absolute(path: Path) -> Path:
+    """Without following links: a cell's names are those of the folders that lead to it."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 def natural(name: str) -> list[Any]:

@@ -2,8 +2,10 @@
 
 import json
 import math
+import sys
 
 import pytest
+import yaml
 
 from rocompare import compare, report, results
 from tests.made_up import cells_of, run, write
@@ -143,12 +145,41 @@ def test_the_command(tmp_path):
 def test_declared_returns():
     scenario = cells_of()["narrow", "maddpg"].resolved()["scenario"]
     assert compare.declared_returns(scenario) == (0.0, 10.0)
-    for broken in (
-        {**scenario, "env": "nowhere_to_be_found:Env"},
-        {**scenario, "params": {"s2": "x"}},
+    with pytest.raises(results.ResultsError, match="scenario 'narrow': its environment cannot"):
+        compare.declared_returns({**scenario, "params": {"s2": "x"}})
+    with pytest.raises(
+        results.ResultsError, match="'narrow': .* nowhere_to_be_found:Env are not rec"
     ):
-        with pytest.raises(results.ResultsError, match="scenario 'narrow': its environment cannot"):
-            compare.declared_returns(broken)
+        compare.declared_returns({**scenario, "env": "nowhere_to_be_found:Env"})
+
+
+READERS = {
+    "table": ["--statistic", "gap"], "diagnose": [], "plot": ["--out", "pictures"],
+    "report": ["--out", "page.html"], "check": ["--against", "results"],
+    "compare": ["maddpg", "other"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("env", ["planted:Env", "rocompare.envs.parallel:Parallel"])
+@pytest.mark.parametrize("command", READERS)
+def test_reading_results_runs_no_code_that_they_name(command, env, tmp_path, monkeypatch):
+    write(tmp_path / "results", {("narrow", "maddpg"): HIGH, ("narrow", "other"): LOW})
+    for file in (tmp_path / "results").rglob("config.yaml"):
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        returns = {"optimal_return": 10.0, "safe_return": 0.0, "horizon": 1}
+        config["scenario"]["params"] = {"factory": "planted:make", **returns}
+        config["scenario"]["env"] = env
+        config["algorithm"]["use"] = "planted:Algorithm"
+        file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    for file in (*tmp_path.rglob("summary.json"), *tmp_path.rglob("diagnosis.csv")):
+        file.unlink()
+    (tmp_path / "planted.py").write_text("raise SystemExit('it ran')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    done = run(command, "results", *READERS[command])
+    assert "it ran" not in done.output + str(done.exception)
+    assert done.exit_code in (0, 2, 3) or isinstance(done.exception, results.ResultsError)
+    assert "planted" not in sys.modules
 
 
 @pytest.fixture

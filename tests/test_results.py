@@ -196,16 +196,54 @@ def test_empty_and_foreign_folders(tmp_path):
     with pytest.raises(ResultsError, match="no rocompare results here"):
         rocompare.load_results(tmp_path)
     (tmp_path / "config.yaml").write_text("a: 1")
-    with pytest.raises(ResultsError, match="not the configuration"):
-        rocompare.load_results(tmp_path)
-    (tmp_path / "config.yaml").write_text("a: [")
-    with pytest.raises(ResultsError, match="not readable"):
-        rocompare.load_results(tmp_path)
-    (tmp_path / "config.yaml").write_text("!!python/object/apply:os.getcwd []")
-    with pytest.raises(ResultsError, match="not readable"):
+    # A stranger's configuration, whose folder is no cell's.
+    with pytest.raises(ResultsError, match="no rocompare results here"):
         rocompare.load_results(tmp_path)
     with pytest.raises(ResultsError, match="not a folder"):
         rocompare.load_results(tmp_path / "config.yaml")
+    file = tmp_path / "0123456789ab/config.yaml"
+    file.parent.mkdir()
+    for text, message in (
+        ("a: 1", "not the configuration"),
+        ("a: [", "not readable"),
+        ("!!python/object/apply:os.getcwd []", "not readable"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ResultsError, match=message):
+            rocompare.load_results(tmp_path)
+
+
+def test_links_to_other_disks_are_followed(tmp_path):
+    elsewhere, root = tmp_path / "elsewhere", tmp_path / "results"
+    for cell in CELLS[:2]:
+        results.save(elsewhere, cell, cell_result([0]), {})
+    suite = CELLS[0].path.parts[0]
+    root.mkdir()
+    (root / suite).symlink_to(elsewhere / suite)
+    (elsewhere / suite / "up").symlink_to(root)  # a circle is walked once
+    frame = rocompare.load_results(root)
+    assert len(frame) == 2 and set(frame["suite"]) == {suite}
+    [one] = {folder_of(elsewhere).name}
+    cells = tmp_path / "cells" / suite / "scenario" / "algorithm"
+    cells.mkdir(parents=True)
+    (cells / one).symlink_to(folder_of(elsewhere))
+    frame = rocompare.load_results(tmp_path / "cells")
+    assert frame[["suite", "scenario", "algorithm"]].values.tolist() == [
+        [suite, "scenario", "algorithm"]
+    ]
+
+
+def test_failures_of_the_reference_step_back_too(tmp_path):
+    results.save_failure(tmp_path / "reference", CELLS[0], "theirs", "trace")
+    assert results.load_failures(tmp_path) == [(str(CELLS[0].path), "theirs")]
+    results.save(tmp_path, CELLS[1], cell_result([0]), {})
+    assert results.load_failures(tmp_path) == [] and results.load_failed_seeds(tmp_path) == {}
+
+
+def test_a_cells_folder_is_ones_own_not_the_references(tmp_path):
+    for root in (tmp_path, tmp_path / "reference"):
+        results.save(root, CELLS[0], cell_result([0]), {})
+    assert list(results.cell_folders(tmp_path).values()) == [folder_of(tmp_path)]
 
 
 def test_a_foreign_curve_is_refused(tmp_path):
