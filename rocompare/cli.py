@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -536,16 +536,49 @@ def _fail(text: str, code: int = 2) -> NoReturn:
     raise typer.Exit(code)
 
 
+class _Output:
+    """An output stream whose reader may leave, as `head` does: the rest is dropped.
+
+    The command goes on, so that a run trains all the same and a check has its own exit code.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return int(self._stream.write(text))
+        except BrokenPipeError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._drop()
+
+    def _drop(self) -> None:
+        import os
+
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._stream.fileno())
+        os.close(null)
+
+
 def main() -> None:
     """The ``rocompare`` script: every expected error ends as a message and an exit code."""
     import contextlib
-    import os
     import sys
 
     for stream in (sys.stdout, sys.stderr):
         # What a terminal or a pipe cannot show, an odd file name say, is no error of the command.
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stdout, sys.stderr = cast("Any", _Output(sys.stdout)), cast("Any", _Output(sys.stderr))
     if sys.argv[1:] == ["--version"]:
         from rocompare import __version__
 
@@ -553,10 +586,6 @@ def main() -> None:
         return
     try:
         app()
-    except BrokenPipeError:
-        # The reader of our output left, as `head` does; nothing is wrong with us.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except KeyboardInterrupt:
         _say("interrupted")
         sys.exit(130)

@@ -344,7 +344,11 @@ class _Loop:
         except Interrupted:
             status.state = "stopped"
         except BrokenExecutor:
-            self._fail(status, "a worker process was killed (out of memory?)", "")
+            text = "a worker process was killed (out of memory?)"
+            if Path(sys.argv[0]).stem not in ("rocompare", "cli"):
+                # Each worker imports the script anew, and cannot start a run in the middle of that.
+                text += "; in a script, call rocompare.run under: if __name__ == '__main__':"
+            self._fail(status, text, "")
         except CellFailed as failure:  # whatever an algorithm or environment raises is data
             self._fail(status, failure.error, failure.trace)
         except OSError as error:

@@ -1,6 +1,7 @@
 """The command line as a user meets it: output, exit codes, no tracebacks."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -29,8 +30,6 @@ reference: paper_table1
 
 
 def rocompare(*arguments, cwd=None, **environment):
-    import os
-
     return subprocess.run(
         [sys.executable, "-m", "rocompare.cli", *map(str, arguments)],
         capture_output=True, text=True, check=False, cwd=cwd, timeout=120,
@@ -61,6 +60,56 @@ def test_help_of_every_command():
 
 def test_version():
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", rocompare("--version").stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["list"], 0),
+        (["table", "results"], 0),
+        (["check", "results/tiny/easy", "--against", "results"], 2),
+        (["run", "tiny.yaml", "--results", "unread", "--jobs", "1"], 0),
+        (["run", "tiny.yaml", "--seeds", "0"], 2),
+    ],
+    ids=["list", "table", "check", "run", "error"],
+)
+def test_a_reader_who_leaves_changes_nothing(done, arguments, code):
+    """As in `rocompare list | head -1`."""
+    folder, _ = done
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.run(
+        [sys.executable, "-m", "rocompare.cli", *arguments],
+        stdout=writer, stderr=writer, check=False, cwd=folder, timeout=120,
+    )  # fmt: skip
+    os.close(writer)
+    assert process.returncode == code
+    if arguments[0] == "run" and not code:
+        assert len(list((folder / "unread").rglob("seed_*.json"))) == 8
+
+
+def test_readmes_python_trains_in_processes(done, tmp_path):
+    """As a script, and with the guard that processes need; without it, the error says so."""
+    folder, _ = done
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(import rocompare\n\nsuite = .*?)```", readme, re.DOTALL)
+    assert "if __name__" in code
+    code = code.replace("suites/max_of_three.yaml", str(folder / "tiny.yaml"))
+    code = code.replace("results/reference", str(folder / "results"))
+    script = tmp_path / "script.py"
+    script.write_text(f"{code}    assert len(frame) == 8\n")
+    guarded = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path,
+        timeout=120,
+    )  # fmt: skip
+    assert guarded.returncode == 0, guarded.stderr
+    script.write_text(re.sub(r"if __name__.*\n +", "", code).replace('"results"', '"other"'))
+    bare = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path,
+        timeout=120,
+    )  # fmt: skip
+    assert bare.returncode == 1
+    assert "call rocompare.run under: if __name__ == '__main__':" in bare.stderr
 
 
 def test_run_in_a_pipe_speaks_in_lines(done):
