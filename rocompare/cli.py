@@ -574,11 +574,23 @@ def main() -> None:
     import contextlib
     import sys
 
-    for stream in (sys.stdout, sys.stderr):
+    streams = sys.stdout, sys.stderr
+    for stream in streams:
         # What a terminal or a pipe cannot show, an odd file name say, is no error of the command.
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    sys.stdout, sys.stderr = cast("Any", _Output(sys.stdout)), cast("Any", _Output(sys.stderr))
+    sys.stdout, sys.stderr = (cast("Any", _Output(stream)) for stream in streams)
+    try:
+        _main()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = streams
+
+
+def _main() -> None:
+    import sys
+
     if sys.argv[1:] == ["--version"]:
         from rocompare import __version__
 

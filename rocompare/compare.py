@@ -87,8 +87,7 @@ def _with_failures(loaded: Loaded, failed: list[tuple[str, str]]) -> Loaded:
     for place, message in failed:
         scenario, algorithm = place.split("/")[-3:-1]
         name = scenario, algorithm
-        # An exception's text may hold anything; one printable line is kept.
-        error = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
+        error = results.one_line(message)
         if name in loaded.samples and loaded.samples[name].place != place:
             loaded.notes.append(f"failed with another configuration: {place}: {error}")
         else:

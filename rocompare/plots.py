@@ -170,7 +170,7 @@ def load(path: str | Path) -> Data:
         ResultsError: nothing there, or one name stands for two configurations.
     """
     seeds, configs, failed = results.load_with_failures(path)
-    notes = [f"failed: {cell}: {' '.join(error.split())}" for cell, error in failed]
+    notes = [f"failed: {cell}: {results.one_line(error)}" for cell, error in failed]
     if seeds.empty:
         return Data(_no_rows(results.COLUMNS), _no_rows(results.CURVE_COLUMNS), {}, {}, {}, notes)
     cells = results.cells_of(seeds)

@@ -189,7 +189,7 @@ def return_table(
             "name@suite: suites that give one name to different parameters, budgets or "
             "evaluations, or that both have an algorithm."
         )
-    notes += [f"Failed: {cell}: {error}" for cell, error in failures]
+    notes += [f"Failed: {cell}: {results.one_line(error)}" for cell, error in failures]
     return ReturnTable(algorithms, scenarios, entries, notes)
 
 

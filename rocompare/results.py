@@ -508,6 +508,11 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.normpath(path.absolute()))
 
 
+def one_line(text: str) -> str:
+    """An exception's text may hold anything; one printable line of it is kept."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
 def natural(name: str) -> list[Any]:
     """A key that sorts ``max_of_10`` behind ``max_of_2``: texts and numbers in turn."""
     parts: list[Any] = re.split(r"(\d+(?:\.\d+)?)", name)
@@ -678,6 +683,8 @@ def _read_curve(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         raise ResultsError(f"{path}: cannot be read: {error}") from None
     numbers = all(pd.api.types.is_numeric_dtype(kind) for kind in curve.dtypes)
     if list(curve.columns) != list(columns) or not (numbers or curve.empty):
+        raise _no_curve(path)
+    if curve[["seed", "env_steps"]].isna().to_numpy().any():  # a line that was cut short
         raise _no_curve(path)
     return curve
 

@@ -243,6 +243,9 @@ def write(kind: str, name: str, folder: Path) -> list[str]:
         if file.exists() or file.is_symlink():
             raise SuiteError([f"{file} exists; nothing was written: choose another name"])
     class_name = "".join(part.capitalize() for part in name.split("_"))
+    used = any(re.search(rf"\b{class_name}\b", template) for template in _TEMPLATES[kind])
+    if used or keyword.iskeyword(class_name):
+        raise SuiteError([f"'{name}': its class would be {class_name}, which means something else"])
     for file, template in zip(files, _TEMPLATES[kind], strict=True):
         text = template.replace("@Class", class_name).replace("@name", name)
         with file.open("x", encoding="utf-8", newline="\n") as out:

@@ -21,7 +21,9 @@ have no results. Rounds have a fixed size, whatever the number of jobs.
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -186,7 +188,9 @@ def tune(
 
 
 def refuse_overlap(suite: Suite, seeds: tuple[int, ...]) -> None:
-    """Raise if a tuning seed is one that will be reported."""
+    """Raise if a tuning seed is no seed, or one that will be reported."""
+    if seeds[-1] >= 2**63:
+        raise TuneError([f"tuning seeds {_span(seeds)}: a seed is an integer from 0 to 2**63 - 1"])
     shared = sorted(set(seeds) & set(suite.seeds))
     if shared:
         raise TuneError(
@@ -508,7 +512,7 @@ def suite_text(tuning: Tuning, source: str) -> str:
         "return.",
         "#",
         *(f"# {line}".rstrip() for line in table(tuning)),
-        f"name: {suite.name}{TUNED}",
+        f"name: {_text(suite.name + TUNED)}",
         f"seeds: {_flow(_listed(suite.seeds))}",
         f"budget: {_flow(suite.budget.model_dump())}",
         f"evaluation: {_flow(suite.evaluation.model_dump())}",
@@ -519,11 +523,11 @@ def suite_text(tuning: Tuning, source: str) -> str:
         assert best is not None
         use = registry.short_name("algorithm", algorithm.use)
         entry = {"use": use, **{name: algorithm.params[name] for name in algorithm.given}}
-        lines.append(f"  {algorithm.name}{TUNED}: {_flow(entry | best.values)}")
+        lines.append(f"  {_text(algorithm.name + TUNED)}: {_flow(entry | best.values)}")
     lines.append("scenarios:")
     for scenario in suite.scenarios:
         env = registry.short_name("environment", scenario.env)
-        lines.append(f"  {scenario.name}: {_flow({'env': env, **scenario.params})}")
+        lines.append(f"  {_text(scenario.name)}: {_flow({'env': env, **scenario.params})}")
     if suite.reference is not None:
         lines.append(f"reference: {suite.reference}")
     return "\n".join(lines) + "\n"
@@ -532,6 +536,12 @@ def suite_text(tuning: Tuning, source: str) -> str:
 def _flow(value: Any) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf)
     return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _text(name: str) -> str:
+    """In quotes, unless no YAML reader takes it for a number or another word without them."""
+    plain = re.fullmatch(r"[A-Za-z_][\w.+-]*", name) and yaml.safe_load(name) == name
+    return name if plain else json.dumps(name)
 
 
 def _listed(seeds: tuple[int, ...]) -> Any:

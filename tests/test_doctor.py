@@ -143,3 +143,18 @@ def test_names_that_are_none(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     assert "is no name for a Python file" in str(run("new", "algorithm", name).exception)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("algorithm", "adam"),
+        ("algorithm", "none"),
+        ("environment", "step"),
+        ("environment", "true"),
+    ],
+)
+def test_names_whose_class_would_hide_another(tmp_path, monkeypatch, kind, name):
+    monkeypatch.chdir(tmp_path)
+    assert "which means something else" in str(run("new", kind, name).exception)
+    assert not list(tmp_path.iterdir())

@@ -22,7 +22,7 @@ import yaml
 from filelock import FileLock
 
 import rocompare
-from rocompare import cli, compare, engine, report, results
+from rocompare import cli, compare, diagnose, engine, plots, report, results
 from rocompare.config import parse_suite
 from rocompare.results import ResultsError
 from rocompare.runner import Engine, run_suite
@@ -404,7 +404,9 @@ def test_no_change_to_a_result_file_ends_in_a_traceback(tmp_path):
     values = {("wide", "maddpg"): [9.0, None], ("wide", "other"): ValueError("x")}
     made_up.write(tmp_path, values)
     cells = made_up.cells_of()
-    result = results.CellResult([made_up.seed_result(2, 3.0)], [(2, 50, 1.0, 1.0, 0.0, 0.0)])
+    result = results.CellResult(
+        [made_up.seed_result(2, 3.0)], [(2, 50, 1.0, 1.0, 0.0, 0.0)], [(2, 50, 0.5, 1.5)]
+    )
     results.save(tmp_path, cells["wide", "maddpg"].with_seeds((2,)), result, {"a": 1})
     folder = tmp_path / cells["wide", "maddpg"].path
     pending = {
@@ -418,6 +420,8 @@ def test_no_change_to_a_result_file_ends_in_a_traceback(tmp_path):
         lambda: report.render(report.return_table(tmp_path), "rich"),
         lambda: compare.load(tmp_path),
         lambda: results.load_curves(tmp_path),
+        lambda: diagnose.render(tmp_path),
+        lambda: plots.load(tmp_path),
         lambda: results.finished_seeds(tmp_path, cells["wide", "maddpg"]),
     )
     chance = random.Random(0)

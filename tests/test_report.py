@@ -12,6 +12,7 @@ from rich.console import Console
 
 from rocompare import registry, report, results
 from rocompare.config import parse_suite
+from tests import made_up
 from tests.test_results import cell_result
 
 SUITE = """
@@ -180,6 +181,14 @@ def test_the_terminals_table_keeps_numbers_whole(folder, width):
     text = capture.get()
     for number in ("10.00 ± 0.82", "9.60 ± 0.30", "3.00 ± 1.00 (n=3/4)", "2.08 ± 4.63"):
         assert number in text
+
+
+def test_a_failure_of_many_lines_is_one_note(tmp_path):
+    values = {("narrow", "maddpg"): [1.0], ("narrow", "other"): ValueError("one\n\ttwo & \x1b[1m")}
+    made_up.write(tmp_path, values)
+    latex = report.render(report.return_table(tmp_path), "latex")
+    [line] = [line for line in latex.splitlines() if "two" in line]
+    assert line.startswith("% Failed: ") and line.endswith("one two & ?[1m")
 
 
 def test_latex_escapes_names(folder):

@@ -227,6 +227,19 @@ def test_the_tuned_suite_is_a_suite_with_the_best_values(tmp_path):
     assert frame["return:wide"][0] == pytest.approx(0.0, abs=1e-6)  # -0.5 is the safe hill's top
 
 
+def test_names_that_yaml_would_read_otherwise_are_quoted(tmp_path):
+    text = SUITE.replace("  narrow:", '  "1.5":').replace("  wide:", '  "null":')
+    text = text.replace("  other:", '  "1e3":')
+    tuned = parse_suite(tune.suite_text(search(tmp_path, 1, text), "aims.yaml"))
+    assert {s.name for s in tuned.scenarios} == {"1.5", "null"}
+    assert {a.name for a in tuned.algorithms} == {"aim_tuned", "1e3_tuned"}
+
+
+def test_tuning_seeds_are_seeds(tmp_path):
+    with pytest.raises(SuiteError, match="from 0 to 2"):
+        search(tmp_path, 1, seeds=(2**63 - 1, 2**63))
+
+
 def test_trials_may_run_on_some_scenarios_and_the_tuned_suite_has_all(tmp_path):
     tuning = search(tmp_path, 3, scenarios=["narrow"])
     first = tuning.trials["aim"][0]
