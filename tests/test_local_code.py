@@ -182,7 +182,7 @@ def test_worker_processes_run_it_and_readers_do_not(folder, tmp_path):
     assert compare.declared_returns(config["scenario"]) == (0.0, 10.0)
     assert plots.load(tmp_path / "r").returns == {"flat": (0.0, 10.0)}
     del config["scenario"]["declared"]
-    with pytest.raises(results.ResultsError, match="is code beside a suite"):
+    with pytest.raises(results.ResultsError, match="are not recorded"):
         compare.declared_returns(config["scenario"])
 
 
