@@ -361,7 +361,7 @@ def load_curves(path: str | Path) -> pd.DataFrame:
     frames = _load_rows(Path(path), "curve.csv", CURVE_COLUMNS)
     if not frames:
         raise ResultsError(f"{path}: no learning curves here")
-    return pd.concat(frames, ignore_index=True)
+    return _concat(frames)
 
 
 def load_diagnosis(path: str | Path) -> pd.DataFrame:
@@ -370,7 +370,7 @@ def load_diagnosis(path: str | Path) -> pd.DataFrame:
     frames = _load_rows(Path(path), "diagnosis.csv", DIAGNOSIS_COLUMNS)
     names = ["suite", "scenario", "algorithm", "key"]
     frames = frames or [pd.DataFrame(columns=[*DIAGNOSIS_COLUMNS, *names])]
-    return pd.concat(frames, ignore_index=True)
+    return _concat(frames)
 
 
 def last_diagnosis(path: str | Path) -> pd.DataFrame:
@@ -389,6 +389,12 @@ def _load_rows(path: Path, file_name: str, columns: tuple[str, ...]) -> list[pd.
             cell = dict(zip(("suite", "scenario", "algorithm", "key"), names, strict=True))
             frames.append(_read_curve(file, columns).assign(**cell))
     return frames
+
+
+def _concat(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """All rows; empty frames have no say in the columns' types (pandas 2 warns of them)."""
+    full = [frame for frame in frames if not frame.empty]
+    return pd.concat(full or frames, ignore_index=True)
 
 
 def load_failures(path: str | Path) -> list[tuple[str, str]]:
