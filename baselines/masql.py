@@ -20,6 +20,7 @@ Deviations:
   uniform: the others are drawn around the sampler's own, and the weights are those of the mixture.
   At a low alpha few uniform joint actions would fall on a narrow optimum. The action box counts as
   of volume 1: otherwise an episode would earn alpha N log 2 for each step that it goes on.
+- Delta_i is soft Q-learning's over alpha, which makes Adam's steps longer while alpha falls.
 - Every particle serves both as fixed and as updated, which uses all samples twice.
 - alpha falls geometrically; learning rates decay along a cosine; the critics' inputs and outputs
   are scaled, as for every algorithm here.

@@ -16,10 +16,10 @@ it through rho_i's samples too would ascend E_rho_i[Q_i] = Q_i(s, a_i) - alpha H
 Deviations:
 
 - The paper's objective holds the entropy of pi_i as well; its maximiser is exp(Q_i(s, a_i)/alpha),
-  which ``policy: stochastic`` samples by SVGD with the gradient above as score. The paper's
-  practical form, ``policy: deterministic`` with Gaussian exploration, stays on one of the
-  marginal's hills, even with exact Q and rho.
+  which ``policy: stochastic`` samples by SVGD with the gradient above as score. The practical form,
+  ``policy: deterministic`` with Gaussian exploration, stays on one of the marginal's hills.
 - The target's soft marginal is importance-sampled, half uniform, half by rho_i; box volumes are 1.
+  It holds no entropy of pi_i. Scores are over alpha, so Adam's steps lengthen while it falls.
 - Every particle is both fixed and updated; alpha falls geometrically, learning rates as a cosine.
 - Policies and rho_i see the agent's own observation, critics all of them.
 - ``level`` k > 1: rho_i simulates the others' answer to the level-j action, and the same policy,

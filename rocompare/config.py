@@ -54,7 +54,7 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _check_seeds(value: Any) -> Any:
+def check_seeds(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | list):
         raise ValueError(f"expected a number of seeds or a list of them, got {value!r:.80}")
     if isinstance(value, int):
@@ -73,7 +73,7 @@ def _check_seeds(value: Any) -> Any:
 
 Name = Annotated[str, AfterValidator(_check_name)]
 Seeds = Annotated[
-    tuple[int, ...], BeforeValidator(_check_seeds), Field(min_length=1, max_length=10_000)
+    tuple[int, ...], BeforeValidator(check_seeds), Field(min_length=1, max_length=10_000)
 ]
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -193,7 +193,7 @@ class Suite(BaseModel):
         chosen = self
         if seeds is not None:
             try:
-                chosen = chosen.model_copy(update={"seeds": _check_seeds(seeds)})
+                chosen = chosen.model_copy(update={"seeds": check_seeds(seeds)})
             except ValueError as error:
                 raise SuiteError([f"--seeds: {error}"]) from None
         for kind, names in (("algorithms", algorithms), ("scenarios", scenarios)):

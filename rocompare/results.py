@@ -453,7 +453,7 @@ def _cell_folders(
     above = _absolute(root).parts
     found = []
     for folder in _own(root, folders):
-        # A stray file that lies higher than any cell is refused when its content is read.
+        # One that lies higher than any cell can is refused when its content is read.
         names = ("", "", "", "", *above, *folder.relative_to(root).parts)[-4:]
         found.append((folder, (names[0], names[1], names[2], names[3])))
     return found
@@ -493,7 +493,8 @@ def _folders_with(root: Path, *names: str) -> list[list[Path]]:
 
     found: list[list[Path]] = [[] for _ in names]
     seen = set[tuple[int, int]]()
-    for place, inner, files in os.walk(_absolute(root), followlinks=True, onerror=unreadable):
+    above = _absolute(root)
+    for place, inner, files in os.walk(above, followlinks=True, onerror=unreadable):
         folder = Path(place)
         if inner or folder.is_symlink():
             about = folder.stat()
@@ -505,7 +506,7 @@ def _folders_with(root: Path, *names: str) -> list[list[Path]]:
             continue
         for name, having in zip(names, found, strict=True):
             if name in files:
-                having.append(root / folder.relative_to(_absolute(root)))
+                having.append(root / folder.relative_to(above))
     return [sorted(having, key=lambda folder: natural(str(folder))) for having in found]
 
 

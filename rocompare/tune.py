@@ -44,6 +44,7 @@ from rocompare.config import (
     ScenarioConfig,
     Suite,
     SuiteError,
+    check_seeds,
 )
 
 FIRST_ROUND = 10
@@ -189,8 +190,10 @@ def tune(
 
 def refuse_overlap(suite: Suite, seeds: tuple[int, ...]) -> None:
     """Raise if a tuning seed is no seed, or one that will be reported."""
-    if seeds[-1] >= 2**63:
-        raise TuneError([f"tuning seeds {_span(seeds)}: a seed is an integer from 0 to 2**63 - 1"])
+    try:
+        check_seeds(list(seeds))
+    except ValueError as error:
+        raise TuneError([f"tuning seeds: {error}"]) from None
     shared = sorted(set(seeds) & set(suite.seeds))
     if shared:
         raise TuneError(
