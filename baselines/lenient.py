@@ -44,9 +44,9 @@ from pydantic import Field
 from torch import Tensor
 
 from rocompare import api
-from rocompare.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_of
-from rocompare.rng import Streams
-from rocompare.schedule import cosine, geometric
+from rocompare.learn.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_of
+from rocompare.learn.rng import Streams
+from rocompare.learn.schedule import cosine, geometric
 
 
 class LenientMADRL:

@@ -37,12 +37,12 @@ from pydantic import Field
 from torch import Tensor
 
 from rocompare import api
-from rocompare.kernels import stein_direction
-from rocompare.nn import MLP, Activation, Adam, beside, load_state_of, seed_mean, state_of
-from rocompare.rng import Streams
-from rocompare.ro import joint_of
-from rocompare.schedule import cosine, geometric
-from rocompare.soft import soft_value, squashed_mixture
+from rocompare.learn.kernels import stein_direction
+from rocompare.learn.nn import MLP, Activation, Adam, beside, load_state_of, seed_mean, state_of
+from rocompare.learn.rng import Streams
+from rocompare.learn.ro import joint_of
+from rocompare.learn.schedule import cosine, geometric
+from rocompare.learn.soft import soft_value, squashed_mixture
 
 
 class PR2:

@@ -35,11 +35,11 @@ from pydantic import Field
 from torch import Tensor
 
 from rocompare import api
-from rocompare.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_of
-from rocompare.rng import Streams
-from rocompare.ro import joint_of
-from rocompare.schedule import cosine, geometric
-from rocompare.soft import Squashed
+from rocompare.learn.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_of
+from rocompare.learn.rng import Streams
+from rocompare.learn.ro import joint_of
+from rocompare.learn.schedule import cosine, geometric
+from rocompare.learn.soft import Squashed
 
 EDGE = 1 - 1e-6  # executed actions nearer to the border count as here: atanh(1) is infinite
 

@@ -13,11 +13,11 @@ __version__ = "0.1.0"
 __all__ = ["load_results", "load_suite", "run"]
 
 if TYPE_CHECKING:
-    from rocompare.config import load_suite
-    from rocompare.results import load_results
-    from rocompare.runner import run
+    from rocompare.execute.runner import run
+    from rocompare.results.store import load_results
+    from rocompare.suite.models import load_suite
 
-_HOME = {"load_suite": "config", "load_results": "results", "run": "runner"}
+_HOME = {"load_suite": "suite.models", "load_results": "results.store", "run": "execute.runner"}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,12 +14,21 @@ algorithm, where every agent has a network of its own, the agent axis stands bes
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    runtime_checkable,
+)
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from rocompare.rng import Streams
+if TYPE_CHECKING:
+    from rocompare.learn.rng import Streams
 
 Mode = Literal["explore", "execute", "noiseless"]
 """How an action is chosen: while training, as the algorithm executes its policy, and as the
@@ -133,8 +142,8 @@ class Env(Protocol):
     changes whenever results are no longer comparable. A game of one step may have a method
     ``reward(action [..., N, A]) -> [...]`` besides, a game of more steps ``fork(copies)``, which
     returns the environment with each of its E games so many times, ``[S, E * copies]``, the copies
-    of each side by side and as it stands; then ``rocompare.ro`` measures in it. An environment in
-    which things move in the plane may have ``positions(obs)``, from
+    of each side by side and as it stands; then ``rocompare.learn.ro`` measures in it. An
+    environment in which things move in the plane may have ``positions(obs)``, from
     ``obs [S, E, N, O]`` to where they stand, ``[S, E, P, 2]``: then an episode per seed is drawn.
     """
 

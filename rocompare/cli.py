@@ -12,6 +12,8 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
+from rocompare.errors import SuiteError, TuneError, UnknownName, UserError
+
 app = typer.Typer(
     name="rocompare",
     help="Benchmark algorithms that mitigate relative over-generalization in cooperative "
@@ -123,8 +125,8 @@ def run(
     allow_local_code: LocalCodeOption = False,
 ) -> None:
     """Train what a suite still lacks. Finished seeds are kept; an interrupted run continues."""
-    from rocompare import runner
-    from rocompare.display import Display
+    from rocompare.execute import runner
+    from rocompare.execute.display import Display
 
     chosen = _load_suite(suite, allow_local_code).select(seeds, algorithm, scenario)
     if plan:
@@ -187,8 +189,8 @@ def _print_cells(statuses: Any) -> None:
 
 
 def _print_plan(suite: Any, results: Path, jobs: int | None) -> None:
-    from rocompare import runner
-    from rocompare.display import clock
+    from rocompare.execute import runner
+    from rocompare.execute.display import clock
 
     statuses = runner.plan(suite, results)
     jobs = jobs or runner.default_jobs()
@@ -222,7 +224,7 @@ def table(
     ] = False,
 ) -> None:
     """Print mean ± std (or another statistic) of the returns, algorithms x scenarios."""
-    from rocompare import report
+    from rocompare.analysis import table as report
 
     _import_from_here()
     column = "return_noiseless" if noiseless else "return"
@@ -236,7 +238,7 @@ def table(
 @app.command("list")
 def list_() -> None:
     """List the algorithms, environments and reference tables that rocompare ships."""
-    from rocompare import registry
+    from rocompare.suite import registry
 
     for title, entries in (
         ("algorithms", registry.ALGORITHMS),
@@ -309,8 +311,8 @@ def tune(
     Writes a suite with the best values, which `rocompare run` takes, and a table of all trials.
     An interrupted search continues.
     """
-    from rocompare import tune as tune_module
-    from rocompare.display import Display
+    from rocompare.execute import tune as tune_module
+    from rocompare.execute.display import Display
 
     chosen = _load_suite(suite, allow_local_code)
     _refuse_missing(device)
@@ -344,7 +346,7 @@ def tune(
     typer.echo(f"trials in {csv}")
     try:
         tune_module.save_suite(tuning, suite, out)
-    except tune_module.TuneError as error:  # an algorithm has no trial that came to its end
+    except TuneError as error:  # an algorithm has no trial that came to its end
         _fail(str(error), code=1)
     typer.echo(f"tuned suite in {out}")
 
@@ -360,9 +362,8 @@ def doctor(
     allow_local_code: LocalCodeOption = False,
 ) -> None:
     """Examine an algorithm or an environment: which part of its contract is broken, in words."""
-    from rocompare import doctor as doctor_module
-    from rocompare import registry
-    from rocompare.config import SuiteError
+    from rocompare.dev import doctor as doctor_module
+    from rocompare.suite import registry
 
     _import_from_here()
     try:
@@ -370,7 +371,7 @@ def doctor(
         local = registry.local_file(name, folder) if registry.is_local(name) else None
         kind = registry.kind_of(name, local)
         cls = registry.load(kind, name, local)
-    except registry.UnknownName as error:
+    except UnknownName as error:
         raise SuiteError([str(error)]) from None
     findings = doctor_module.examine(cls, kind)
     for finding in findings:
@@ -393,7 +394,7 @@ def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the file: NAME.py.")],
 ) -> None:
     """Write a working skeleton, NAME.py, and its test, test_NAME.py, into this folder."""
-    from rocompare import skeleton
+    from rocompare.dev import new as skeleton
 
     for line in skeleton.write(kind.value, name, Path.cwd()):
         typer.echo(line)
@@ -406,7 +407,7 @@ def bench(
     ] = 2.0,
 ) -> None:
     """Measure training throughput on one core against plain one-seed code."""
-    from rocompare import bench as bench_module
+    from rocompare.dev import bench as bench_module
 
     bench_module.main(seconds, _console())
 
@@ -416,7 +417,7 @@ def diagnose(
     results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder.")],
 ) -> None:
     """Tell when each algorithm over-generalizes: executed and perceived RO over training."""
-    from rocompare import diagnose as diagnose_module
+    from rocompare.analysis import diagnose as diagnose_module
 
     _import_from_here()
     typer.echo(diagnose_module.render(results), nl=False)
@@ -429,7 +430,7 @@ def compare(
     b: Annotated[str, typer.Argument(metavar="B", help="Another's.")],
 ) -> None:
     """Compare two algorithms on each scenario: difference, tests, and what they allow to say."""
-    from rocompare import compare as compare_module
+    from rocompare.analysis import compare as compare_module
 
     _import_from_here()
     typer.echo(compare_module.render(compare_module.compare(results, a, b)), nl=False)
@@ -460,7 +461,7 @@ def check(
     ] = CheckFormat.text,
 ) -> None:
     """Tell whether returns got worse: a fall beyond the tolerance that is also significant."""
-    from rocompare import check as check_module
+    from rocompare.analysis import check as check_module
 
     _import_from_here()
     report = check_module.check(new, against, tolerance, alpha)
@@ -474,7 +475,7 @@ def plot(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder that the pictures go to.")],
 ) -> None:
     """Draw curves, seeds, success rates, profiles and landscapes, as PNG, SVG and PDF."""
-    from rocompare import plots
+    from rocompare.analysis import plots
 
     _import_from_here()
     written, notes = plots.save_all(results, out)
@@ -489,7 +490,7 @@ def report_(
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path("report.html"),
 ) -> None:
     """Write one self-contained HTML page: tables that sort, pictures, configurations, failures."""
-    from rocompare import html
+    from rocompare.analysis import page as html
 
     _import_from_here()
     for note in html.write_report(results, out):
@@ -498,7 +499,7 @@ def report_(
 
 
 def _load_suite(path: Path, allow_local_code: bool) -> Any:
-    from rocompare.config import load_suite
+    from rocompare.suite.models import load_suite
 
     _import_from_here()
     return load_suite(path, allow_local_code)
@@ -601,17 +602,12 @@ def _main() -> None:
     except KeyboardInterrupt:
         _say("interrupted")
         sys.exit(130)
-    except Exception as error:
-        from rocompare.config import SuiteError
-
-        problems = error.problems if isinstance(error, SuiteError) else [str(error)]
-        # Imported late: reading results needs pandas, and training torch.
-        results_error = getattr(sys.modules.get("rocompare.results"), "ResultsError", SuiteError)
-        engine_error = getattr(sys.modules.get("rocompare.executor"), "EngineError", SuiteError)
-        if not isinstance(error, SuiteError | OSError | results_error | engine_error):
-            raise
-        for problem in problems:
+    except UserError as error:
+        for problem in error.problems:
             _say(f"error: {problem}")
+        sys.exit(2)
+    except OSError as error:
+        _say(f"error: {error}")
         sys.exit(2)
 
 

@@ -39,11 +39,11 @@ from pydantic import Field
 from torch import Tensor
 
 from rocompare import api
-from rocompare.kernels import stein_direction
-from rocompare.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_of
-from rocompare.rng import Streams
-from rocompare.schedule import cosine, geometric
-from rocompare.soft import soft_value, squashed_mixture
+from rocompare.learn.kernels import stein_direction
+from rocompare.learn.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_of
+from rocompare.learn.rng import Streams
+from rocompare.learn.schedule import cosine, geometric
+from rocompare.learn.soft import soft_value, squashed_mixture
 
 
 class SVNR:

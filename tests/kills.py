@@ -18,10 +18,11 @@ from pathlib import Path
 
 import torch
 
-from rocompare import engine, registry
-from rocompare.config import parse_suite
-from rocompare.runner import Engine, run_suite
-from tests.helpers import contents
+from rocompare.execute.runner import Engine, run_suite
+from rocompare.learn import engine
+from rocompare.suite import registry
+from rocompare.suite.models import parse_suite
+from tests.support.helpers import contents
 
 SUITE = """
 name: killed

@@ -16,8 +16,8 @@ import sys
 import time
 from pathlib import Path
 
-from rocompare import results
-from rocompare.config import Cell, parse_suite
+from rocompare.results import store as results
+from rocompare.suite.models import Cell, parse_suite
 
 
 def suite_text(cells: int, seeds: int) -> str:
@@ -57,7 +57,7 @@ def save(root: Path, cell: Cell) -> None:
 def measured(*arguments: str) -> None:
     """Time and peak memory of a command."""
     start = time.monotonic()
-    command = [sys.executable, "-m", "rocompare.cli", *arguments]
+    command = [sys.executable, "-m", "rocompare", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - start
     # The largest of all children so far: commands stand in the order of what they need.

@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
-from rocompare import registry
-from tests.helpers import CPU, make_batch, make_spec
+from rocompare.suite import registry
+from tests.support.helpers import CPU, make_batch, make_spec
 
 SEEDS = (0, 1)
 SCHEDULES = {

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from rocompare import bench, registry
-from rocompare.config import parse_suite
-from tests.helpers import assert_same_weights
+from rocompare.dev import bench
+from rocompare.suite import registry
+from rocompare.suite.models import parse_suite
+from tests.support.helpers import assert_same_weights
 
 SUITE = """
 name: tiny
@@ -31,7 +32,7 @@ reference: paper_table1
 
 def rocompare(*arguments, cwd=None, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "rocompare.cli", *map(str, arguments)],
+        [sys.executable, "-m", "rocompare", *map(str, arguments)],
         capture_output=True, text=True, check=False, cwd=cwd, timeout=120,
         env={**os.environ, "COLUMNS": "100", **environment},
     )  # fmt: skip
@@ -79,7 +80,7 @@ def test_a_reader_who_leaves_changes_nothing(done, arguments, code):
     reader, writer = os.pipe()
     os.close(reader)
     process = subprocess.run(
-        [sys.executable, "-m", "rocompare.cli", *arguments],
+        [sys.executable, "-m", "rocompare", *arguments],
         stdout=writer, stderr=writer, check=False, cwd=folder, timeout=120,
     )  # fmt: skip
     os.close(writer)
@@ -243,7 +244,7 @@ def test_list_names_everything_and_everything_exists():
     for name in registry.ENVIRONMENTS:
         config = registry.load("environment", name).Config
         assert name == "pettingzoo" or config()  # which is nothing without a factory
-    root = Path(registry.__file__).parent / "reference"
+    root = Path(registry.__file__).parents[1] / "analysis" / "reference"
     assert all((root / file).is_file() for file in registry.REFERENCES.values())
 
 
@@ -275,7 +276,7 @@ def test_help_is_quick():
             times.append(time.monotonic() - start)
         return min(times)
 
-    assert best("-m", "rocompare.cli", "--help") < 0.5 + 10 * best("-c", "pass")
+    assert best("-m", "rocompare", "--help") < 0.5 + 10 * best("-c", "pass")
 
 
 def test_bench_prints_its_four_ratios(monkeypatch, capsys):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from rocompare import doctor, registry
+from rocompare.dev import doctor
+from rocompare.suite import registry
 
 
 def broken(check, *arguments):

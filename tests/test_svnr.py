@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy import stats
 
-from rocompare.rng import Streams
+from rocompare.learn.rng import Streams
 from rocompare.svnr import SVNR
-from tests.helpers import CPU, make_batch, make_spec
+from tests.support.helpers import CPU, make_batch, make_spec
 
 
 def make(spec=None, seeds=(0, 1), **config):

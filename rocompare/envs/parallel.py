@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from torch import Tensor
 
 from rocompare.api import EnvSpec, Step
-from rocompare.rng import derive
+from rocompare.learn.rng import derive
 
 
 class Parallel:

@@ -47,7 +47,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from rocompare.api import EnvSpec, Step
-from rocompare.rng import Streams
+from rocompare.learn.rng import Streams
 
 
 class ParticleGather:

@@ -1,0 +1,237 @@
+"""Where cells run: in this process, or in processes of this machine, one torch thread each.
+
+Every executor hands back ``concurrent.futures`` and a stream of progress events, so the runner
+does not know which one it has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+from rocompare.learn.engine import Interrupted, Progress, train_cell
+from rocompare.results.store import CellResult
+from rocompare.suite.models import Cell
+
+Event = tuple[str, Progress]
+"""A cell's label and how far it has come."""
+
+
+class CellFailed(Exception):
+    """What an algorithm or environment raised, as text: not every exception can be sent."""
+
+    def __init__(self, error: str, trace: str) -> None:
+        super().__init__(error, trace)
+        self.error = error
+        self.trace = trace
+
+
+class CellExecutor(Protocol):
+    """What the runner asks of the place where cells run."""
+
+    jobs: int
+    """Cells that it is given at a time."""
+
+    def submit(self, cell: Cell, checkpoint: Path) -> Future[CellResult]: ...
+
+    def events(self) -> list[Event]:
+        """Progress since the last call."""
+
+    def stop(self) -> None:
+        """Ask running cells to checkpoint and end."""
+
+    def kill(self) -> None:
+        """End workers at once, as far as they are processes."""
+
+    def close(self) -> None:
+        """Wait for running cells and end the workers."""
+
+
+def train(
+    cell: Cell,
+    device: str,
+    checkpoint: Path,
+    report: Callable[[Event], None],
+    should_stop: Callable[[], bool],
+) -> CellResult:
+    """Train with one torch thread: threads and processes must not multiply.
+
+    Raises:
+        Interrupted: ``should_stop`` said so.
+        CellFailed: the algorithm or the environment raised anything else.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return train_cell(
+            cell,
+            device=device,
+            report=lambda progress: report((cell.label, progress)),
+            should_stop=should_stop,
+            checkpoint=checkpoint,
+        )
+    except Interrupted:
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        raise CellFailed(text, traceback.format_exc()) from None
+    finally:
+        torch.set_num_threads(threads)
+
+
+class ThreadExecutor:
+    """Runs one cell at a time in a thread of this process, which no second process's start delays.
+
+    A thread cannot be killed: ``kill`` lets it end at the next step, and whoever cannot wait for
+    that must end this process.
+    """
+
+    jobs = 1
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+        self._pool = ThreadPoolExecutor(1)
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._killed = False
+
+    def submit(self, cell: Cell, checkpoint: Path) -> Future[CellResult]:
+        return self._pool.submit(
+            train, cell, self.device, checkpoint, self._events.put, self._stop.is_set
+        )
+
+    def events(self) -> list[Event]:
+        return [self._events.get() for _ in range(self._events.qsize())]
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def kill(self) -> None:
+        self.stop()
+        self._killed = True
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=not self._killed, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _sigint_held() -> Iterator[None]:
+    """Ctrl-C reaches every process of the terminal; the runner alone decides what it means.
+
+    A worker must be deaf to it from its first moment, not only once its imports are done, and so
+    inherits the mask. This process hears it afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_worker: dict[str, Any] = {}
+
+
+def _start_worker(events: Any, stop: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _worker.update(events=events, stop=stop)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A run that is killed takes its workers along: its locks are free, and another may start."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _train_in_worker(cell: Cell, device: str, checkpoint: Path) -> CellResult:
+    stop = _worker["stop"]
+    return train(cell, device, checkpoint, _worker["events"].send, lambda: bool(stop.value))
+
+
+class _Slot:
+    """One worker process, which starts with its first cell and then stays.
+
+    A pool of its own, for if a worker is killed its pool is lost, and with it every other cell in
+    it. A pipe of its own and no queue: a worker that is killed while it holds a queue's lock
+    would silence the others.
+    """
+
+    def __init__(self, stop: Any) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork of torch's threads may hang
+        # Its sending end stays open here, so that a killed worker is silence and no end of file.
+        self.events, self.sender = context.Pipe(duplex=False)
+        self.pool = ProcessPoolExecutor(
+            1, context, initializer=_start_worker, initargs=(self.sender, stop)
+        )
+        self.future: Future[CellResult] | None = None
+
+    @property
+    def free(self) -> bool:
+        return self.future is None or self.future.done()
+
+    def submit(self, cell: Cell, device: str, checkpoint: Path) -> Future[CellResult]:
+        with _sigint_held():  # inherited by a worker that starts now
+            self.future = self.pool.submit(_train_in_worker, cell, device, checkpoint)
+        return self.future
+
+    def close(self) -> None:
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.events.close()
+        self.sender.close()
+
+
+class ProcessExecutor:
+    """Runs up to ``jobs`` cells at a time in processes of this machine."""
+
+    def __init__(self, jobs: int, device: str = "cpu") -> None:
+        self.jobs = jobs
+        self.device = device
+        # A byte and no event: an event has a lock, which a killed worker might hold.
+        self._stop: Any = multiprocessing.get_context("spawn").RawValue("b", 0)
+        self._slots = [_Slot(self._stop) for _ in range(jobs)]
+
+    def submit(self, cell: Cell, checkpoint: Path) -> Future[CellResult]:
+        i = next(i for i, slot in enumerate(self._slots) if slot.free)
+        try:
+            return self._slots[i].submit(cell, self.device, checkpoint)
+        except BrokenExecutor:  # its worker was killed, with its last cell or since
+            self._slots[i].close()
+            self._slots[i] = _Slot(self._stop)
+            return self._slots[i].submit(cell, self.device, checkpoint)
+
+    def events(self) -> list[Event]:
+        found = []
+        for slot in self._slots:
+            while slot.events.poll():
+                found.append(slot.events.recv())
+        return found
+
+    def stop(self) -> None:
+        self._stop.value = 1
+
+    def kill(self) -> None:
+        for slot in self._slots:
+            for process in list((getattr(slot.pool, "_processes", None) or {}).values()):
+                process.kill()
+
+    def close(self) -> None:
+        for slot in self._slots:
+            slot.close()
+
+
+def local_executor(jobs: int, device: str = "cpu") -> CellExecutor:
+    """One job runs in this process, more in processes of their own."""
+    return ThreadExecutor(device) if jobs == 1 else ProcessExecutor(jobs, device)

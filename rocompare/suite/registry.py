@@ -1,0 +1,195 @@
+"""Short names of what rocompare ships, imported when used. Nothing here imports torch.
+
+A suite's ``use`` (or ``env``) is one of these names, anybody's ``"module:Class"``, or, where that
+is allowed, a class in a file beside the suite: ``"./file.py:Class"``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rocompare.errors import UnknownName
+
+ALGORITHMS = {
+    "svnr": "rocompare.svnr:SVNR",
+    "maddpg": "baselines.maddpg:MADDPG",
+    "masql": "baselines.masql:MASQL",
+    "pr2": "baselines.pr2:PR2",
+    "rommeo": "baselines.rommeo:ROMMEO",
+    "lenient_madrl": "baselines.lenient:LenientMADRL",
+}
+ENVIRONMENTS = {
+    "max_of_three": "rocompare.envs.max_of_three:MaxOfThree",
+    "max_of_n": "rocompare.envs.max_of_n:MaxOfN",
+    "matrix_game": "rocompare.envs.matrix_game:MatrixGame",
+    "particle_gather": "rocompare.envs.particle_gather:ParticleGather",
+    "pettingzoo": "rocompare.envs.parallel:Parallel",
+}
+REFERENCES = {
+    "paper_table1": "paper_table1.csv",
+}
+
+MAX_BYTES = 1 << 20
+_LOCAL = re.compile(r"\./((?:\w[\w.+-]*/)*[A-Za-z_]\w*\.py):([A-Za-z_]\w*)", re.ASCII)
+_TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A user's file of code, which was allowed to run as it was when the suite was read."""
+
+    path: str
+    """Absolute."""
+    sha256: str
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` where a known name is close, else the known names."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; known: {', '.join(names)}" if names else ""
+
+
+def target(kind: str, name: str) -> str:
+    """The ``"module:Class"`` that ``name`` stands for; ``kind`` is algorithm or environment."""
+    table = ALGORITHMS if kind == "algorithm" else ENVIRONMENTS
+    if name in table:
+        return table[name]
+    if is_local(name):
+        return name
+    if ":" in name:
+        if _TARGET.fullmatch(name):
+            return name
+        raise UnknownName(f"'{name[:80]}' is not of the form 'package.module:Class'")
+    raise UnknownName(f"unknown {kind} '{name[:80]}'{nearest(name, table)}")
+
+
+def short_name(kind: str, place: str) -> str:
+    """The name that stands for ``place``, or else ``place``: the reverse of :func:`target`."""
+    table = ALGORITHMS if kind == "algorithm" else ENVIRONMENTS
+    return next((name for name, known in table.items() if known == place), place)
+
+
+def is_local(name: str) -> bool:
+    """Whether ``name`` means a class in a file beside the suite."""
+    return name.startswith("./") or ".py:" in name
+
+
+def is_foreign(place: str) -> bool:
+    """Whether the environment at ``place`` runs code that does not come with rocompare."""
+    return place not in ENVIRONMENTS.values() or place == ENVIRONMENTS["pettingzoo"]
+
+
+def local_file(name: str, folder: Path | None) -> LocalFile:
+    """The file of ``"./file.py:Class"``, which must lie in ``folder``; None: none is allowed."""
+    match = _LOCAL.fullmatch(name)
+    if not match:
+        raise UnknownName(
+            f"'{name[:80]}' is not of the form './file.py:Class', a file in the suite's folder"
+        )
+    if folder is None:
+        raise UnknownName(
+            f"'{name[:80]}' is code beside the suite, which would run with all your rights; if "
+            "you trust it, say --allow-local-code"
+        )
+    path = (folder / match[1]).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise UnknownName(f"'{name[:80]}' leads out of the suite's folder")
+    return LocalFile(str(path), hashlib.sha256(_read(path)).hexdigest())
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise UnknownName(f"{path}: no such file")
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UnknownName(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise UnknownName(f"{path}: larger than 1 MiB, which is no file of code")
+    return data
+
+
+def _run(local: LocalFile) -> ModuleType:
+    """The module of a local file: run once in a process, and only if it is as it was allowed."""
+    path = Path(local.path)
+    place = hashlib.sha256(f"{local.path}/{local.sha256}".encode()).hexdigest()[:16]
+    name = f"rocompare_local_{place}_{path.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    data = _read(path)
+    if hashlib.sha256(data).hexdigest() != local.sha256:
+        raise UnknownName(f"{path}: changed since the suite was read; give the command again")
+    module = ModuleType(name)
+    module.__file__ = local.path
+    sys.modules[name] = module  # where annotations are looked up
+    try:
+        exec(compile(data, local.path, "exec"), module.__dict__)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def load(kind: str, name: str, local: LocalFile | None = None) -> Any:
+    """Import the class that ``name`` stands for and check that it can serve as ``kind``.
+
+    Args:
+        local: the file of a class beside the suite, from :func:`local_file`.
+    """
+    found = _find(kind, name, local)
+    needed = ("act", "note", "update") if kind == "algorithm" else ("reset", "step")
+    missing = [
+        attribute
+        for attribute in ("Config", "version", *needed, "state_dict", "load_state_dict")
+        if not hasattr(found, attribute)
+    ]
+    if missing:
+        raise UnknownName(f"'{name}' is not an {kind}: it has no {', '.join(missing)}")
+    return found
+
+
+def kind_of(name: str, local: LocalFile | None = None) -> str:
+    """Whether ``name`` stands for an algorithm or an environment."""
+    if name in ALGORITHMS or name in ENVIRONMENTS:
+        return "algorithm" if name in ALGORITHMS else "environment"
+    if ":" not in name:
+        known = [*ALGORITHMS, *ENVIRONMENTS]
+        raise UnknownName(
+            f"unknown algorithm or environment '{name[:80]}'{nearest(name, known)}; a class of "
+            "your own is 'package.module:Class' or './file.py:Class'"
+        )
+    return "environment" if hasattr(_find("algorithm", name, local), "step") else "algorithm"
+
+
+def _find(kind: str, name: str, local: LocalFile | None) -> Any:
+    if is_local(name) and local is None:
+        raise UnknownName(f"'{name[:80]}' is code beside a suite, which is known only to that")
+    module_name, class_name = target(kind, name).rsplit(":", 1)
+    try:
+        module = _run(local) if local else importlib.import_module(module_name)
+    except UnknownName:
+        raise
+    except (Exception, SystemExit) as error:  # a user's module may fail in any way; say how
+        raise UnknownName(
+            f"cannot import '{module_name}' of '{name}': {type(error).__name__}: {error}"
+        ) from error
+    found = getattr(module, class_name, None)
+    if found is None:
+        classes = [k for k, v in vars(module).items() if isinstance(v, type)]
+        raise UnknownName(
+            f"module '{module_name}' has no '{class_name}'{nearest(class_name, classes)}"
+        )
+    return found

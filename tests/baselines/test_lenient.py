@@ -1,0 +1,240 @@
+"""Lenient MADRL: temperatures by hand, leniency by its frequency, losses against loops."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+from baselines.lenient import LenientMADRL
+from rocompare.envs.max_of_three import MaxOfThree
+from rocompare.learn.replay import Replay
+from rocompare.learn.rng import Streams
+from tests.support.helpers import CPU, make_batch, make_spec
+
+SEEDS = (0, 1)
+GAME = make_spec(n_agents=2, obs_dim=1, action_dim=1, horizon=1, constant_obs=True)
+
+
+def make(spec, **config):
+    return LenientMADRL(spec, LenientMADRL.Config(**{"hidden": 8, **config}), SEEDS, CPU)
+
+
+def net(mlp, s, i, x):
+    """One network of an MLP, written out."""
+    index, h = s * mlp.groups[1] + i, x * mlp.input_scale
+    layers = mlp.layers(mlp.flat)
+    for k, (weight, bias) in enumerate(layers):
+        h = h @ weight[index] + bias[index, 0]
+        if k < len(layers) - 1:
+            h = torch.relu(h) if mlp.activation == "relu" else h * torch.sigmoid(h)
+    return h * mlp.output_scale
+
+
+def test_temperature_decays_by_hand():
+    algorithm = make(GAME, max_temperature=2.0, decay=0.5, action_bins=4)
+    obs = torch.zeros(2, 1, 2, 1)
+
+    def visit(*actions):
+        action = torch.tensor(actions)[:, None, :, None]  # [S, E, N, A]
+        return algorithm.note(obs, action)["temperature"][:, 0].tolist()
+
+    # intervals of 0.5 from -1; seed 0 and seed 1, two agents each
+    assert visit([-0.9, 0.1], [0.9, 1.0]) == [[2.0, 2.0], [2.0, 2.0]]
+    assert visit([-0.6, 0.6], [-0.9, 0.9]) == [[1.0, 2.0], [2.0, 1.0]]
+    assert visit([-1.0, 0.1], [0.9, 0.6]) == [[0.5, 1.0], [1.0, 0.5]]
+    expected = [
+        [[0.25, 2, 2, 2], [2, 2, 0.5, 1]],
+        [[1, 2, 2, 0.5], [2, 2, 2, 0.25]],
+    ]
+    assert algorithm.temperature.tolist() == expected
+
+
+def test_visits_by_several_environments_at_once_all_count():
+    algorithm = make(GAME, decay=0.9, action_bins=2)
+    action = torch.tensor([[0.1, 0.1], [0.2, -0.3], [0.3, -0.4]]).expand(2, 3, 2)[..., None]
+    noted = algorithm.note(torch.zeros(2, 3, 2, 1), action)
+    assert torch.equal(noted["temperature"], torch.ones(2, 3, 2))  # as before the visits
+    expected = torch.tensor([[1, 0.9**3], [0.9**2, 0.9]]).expand(2, 2, 2)
+    torch.testing.assert_close(algorithm.temperature, expected)
+
+
+def test_temperatures_depend_on_observation_and_own_action_only():
+    spec = make_spec()
+    algorithm = make(spec, hash_bits=6, action_bins=5)
+    assert algorithm.temperature.shape == (2, 3, 2**6 * 5**2)
+    batch = make_batch(spec, SEEDS, size=50)
+    entry = algorithm._entry(batch.obs, batch.action)
+    assert entry.shape == (2, 3, 50)
+    assert entry.min() >= 0 and entry.max() < 2**6 * 5**2
+    for s in range(2):
+        for i in range(3):
+            for e in range(50):
+                cell = [math.floor((float(u) + 1) / 0.4) for u in batch.action[s, e, i]]
+                side = batch.obs[s, e, i] @ algorithm.projection[s, i]
+                bits = [int(x > 0) for x in side + algorithm.offset[s, i, 0]]
+                code = sum(bit << k for k, bit in enumerate(bits))
+                assert int(entry[s, i, e]) == cell[0] + 5 * cell[1] + 25 * code
+    small = make(spec, hash_bits=6, action_bins=5, table_size=100)
+    assert small.temperature.shape == (2, 3, 100)
+    assert torch.equal(small._entry(batch.obs, batch.action), entry % 100)
+
+
+def test_negative_errors_pass_as_often_as_leniency_leaves():
+    algorithm = make(GAME, leniency=2.0)
+    temperature = torch.tensor([0.0, 0.1, 0.5, 1.0])[:, None].expand(4, 5000).reshape(1, 1, -1)
+    temperature = temperature.expand(2, 2, -1)
+    passed = algorithm._passes(torch.full_like(temperature, -0.1), temperature)
+    rate = passed.float().view(2, 2, 4, 5000).mean(-1)
+    expected = torch.tensor([1.0, 0.8187, 0.3679, 0.1353]).expand(2, 2, 4)  # exp(-2 T)
+    torch.testing.assert_close(rate, expected, atol=0.03, rtol=0)  # over four standard errors
+    for delta in (0.0, 0.1):
+        assert algorithm._passes(torch.full_like(temperature, delta), temperature).all()
+    # a NaN is not hidden
+    assert algorithm._passes(torch.full_like(temperature, math.nan), temperature).all()
+
+
+@torch.no_grad()
+def test_td_loss_against_loops():
+    spec = make_spec()
+    algorithm = make(spec, gamma=0.9, leniency=1.5)
+    algorithm.target_critic.flat.mul_(1.1)  # unlike the critic
+    algorithm.target_actor.flat.mul_(0.9)
+    temperature = make_batch(spec, SEEDS).action[..., 0].abs()  # [S, B, N]
+    batch = make_batch(spec, SEEDS, extras={"temperature": temperature})
+    draw = Streams(SEEDS, "update").uniform(3, 11)
+    loss = algorithm._td_loss(batch)
+    skipped = 0
+    for s in range(2):
+        for i in range(3):
+            total = 0.0
+            for b in range(11):
+                next_obs = batch.next_obs[s, b, i]
+                next_action = torch.tanh(net(algorithm.target_actor, s, i, next_obs))
+                x = torch.cat([next_obs, next_action])
+                y = batch.reward[s, b] + 0.9 * (1 - batch.terminated[s, b]) * net(
+                    algorithm.target_critic, s, i, x
+                )
+                x = torch.cat([batch.obs[s, b, i], batch.action[s, b, i]])
+                delta = float(y - net(algorithm.critic, s, i, x))
+                leniency = 1 - math.exp(-1.5 * float(temperature[s, b, i]))
+                if delta >= 0 or float(draw[s, i, b]) > leniency:
+                    total += delta**2
+                else:
+                    skipped += 1
+            assert float(loss[s, i]) == pytest.approx(total / 11, rel=1e-4)
+    assert skipped > 3
+
+
+def test_without_leniency_the_critic_is_an_ordinary_one():
+    algorithm = make(GAME, leniency=0.0)
+    batch = make_batch(GAME, SEEDS, extras={"temperature": torch.ones(2, 11, 2)})
+    loss = algorithm._td_loss(batch).detach()
+    x = torch.cat([batch.obs[1, :, 0].expand(11, -1), batch.action[1, :, 0]], 1)
+    q = net(algorithm.critic, 1, 0, x).squeeze(-1).detach()
+    y = batch.reward[1] + 0.95 * (1 - batch.terminated[1]) * _next_q(algorithm, batch)
+    assert float(loss[1, 0]) == pytest.approx(float((q - y).square().mean()), rel=1e-4)
+
+
+@torch.no_grad()
+def _next_q(algorithm, batch):
+    obs = batch.next_obs[1, 0, 0]
+    action = torch.tanh(net(algorithm.target_actor, 1, 0, obs))
+    return net(algorithm.target_critic, 1, 0, torch.cat([obs, action]))
+
+
+@torch.no_grad()
+def test_actor_loss_against_loops():
+    spec = make_spec()
+    algorithm = make(spec, saturation=0.3)
+    algorithm.target_critic.flat.mul_(1.1)  # unlike the critic, which it is that counts
+    batch = make_batch(spec, SEEDS)
+    loss = algorithm._actor_loss(batch)
+    for s in range(2):
+        for i in range(3):
+            total = 0.0
+            for b in range(11):
+                obs = batch.obs[s, b, i]
+                z = net(algorithm.actor, s, i, obs)
+                q = net(algorithm.critic, s, i, torch.cat([obs, torch.tanh(z)]))
+                total += 0.3 * float(z.square().sum()) - float(q)
+            assert float(loss[s, i]) == pytest.approx(total / 11, rel=1e-4)
+
+
+def test_agents_are_independent():
+    """Others' observations and actions change nothing in an agent's losses."""
+    spec = make_spec()
+    temperature = {"temperature": torch.ones(2, 11, 3)}
+    batch = make_batch(spec, SEEDS, extras=temperature)
+    other = make_batch(spec, SEEDS, extras=temperature)
+    for name in ("obs", "action", "next_obs"):
+        getattr(other, name)[:, :, 1:] *= -0.5
+    first, second = make(spec), make(spec)
+    assert torch.equal(first._td_loss(batch)[:, 0], second._td_loss(other)[:, 0])
+    assert torch.equal(first._actor_loss(batch)[:, 0], second._actor_loss(other)[:, 0])
+
+
+def test_nan_stays_in_its_seed():
+    sick, healthy = make(GAME), make(GAME)
+    with torch.no_grad():
+        for part in (
+            *sick.critic.per_seed(sick.critic.flat),
+            *sick.actor.per_seed(sick.actor.flat),
+        ):
+            part[0] = math.nan
+    obs = torch.zeros(2, 1, 2, 1)
+    for step in range(3):
+        for algorithm in (sick, healthy):
+            noted = algorithm.note(obs, algorithm.act(obs, "explore"))["temperature"]
+            extras = {"temperature": noted.expand(-1, 11, -1)}
+            batch = make_batch(GAME, SEEDS, salt=step, extras=extras)
+            metrics = algorithm.update(batch, step / 3)
+    assert torch.equal(sick.temperature[1], healthy.temperature[1])
+    assert torch.equal(sick.act(obs, "noiseless")[1], healthy.act(obs, "noiseless")[1])
+    assert (
+        metrics["td_loss"].isfinite().all() and not sick.act(obs, "noiseless")[0].isfinite().any()
+    )
+
+
+def test_resume_is_bit_exact():
+    first, second = make(GAME), make(GAME)
+    obs = torch.zeros(2, 1, 2, 1)
+
+    def advance(algorithm, step):
+        action = algorithm.act(obs, "explore")
+        noted = algorithm.note(obs, action)["temperature"]
+        extras = {"temperature": noted.expand(-1, 11, -1)}
+        algorithm.update(make_batch(GAME, SEEDS, salt=step, extras=extras), step / 10)
+
+    for step in range(3):
+        advance(first, step)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for algorithm in (first, second):
+        advance(algorithm, 4)
+        advance(algorithm, 5)
+    assert torch.equal(first.temperature, second.temperature)
+    assert torch.equal(first.critic.flat, second.critic.flat)
+    assert torch.equal(first.act(obs, "explore"), second.act(obs, "explore"))
+
+
+def test_leniency_overcomes_over_generalization():
+    """Independent learners prefer the broad, safe hill, lenient ones the optimum beside it."""
+    in_optimum = {}
+    for leniency in (0.0, 10.0):
+        seeds, steps = range(50, 54), 300
+        env = MaxOfThree(MaxOfThree.Config(s2=2.0), seeds, 1)
+        config = LenientMADRL.Config(hidden=32, batch_size=64, leniency=leniency)
+        algorithm = LenientMADRL(env.spec, config, seeds, CPU)
+        replay = Replay(env.spec, steps, len(seeds), Streams(seeds, "replay"), CPU)
+        random, obs = Streams(seeds, "random"), env.reset()
+        for i in range(steps):
+            learned = i >= 0.3 * steps
+            action = algorithm.act(obs, "explore") if learned else random.uniform(1, 3, 1) * 2 - 1
+            extras = algorithm.note(obs, action)
+            step = env.step(action)
+            replay.add(obs, action, step.reward, step.next_obs, step.terminated, extras)
+            if i >= 0.1 * steps:
+                for _ in range(2):
+                    algorithm.update(replay.sample(config.batch_size), i / steps)
+        in_optimum[leniency] = int((env.basin(algorithm.act(obs, "noiseless")) == 0).sum())
+    assert in_optimum[10.0] >= 3 > 1 >= in_optimum[0.0]

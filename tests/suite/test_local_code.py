@@ -1,0 +1,201 @@
+"""Classes in files beside the suite: only when allowed, part of the key, never run by readers."""
+
+import re
+
+import pytest
+
+from rocompare.analysis import compare, plots
+from rocompare.errors import ResultsError, SuiteError, UnknownName
+from rocompare.execute.runner import Engine, plan, run_suite
+from rocompare.results import store as results
+from rocompare.suite import registry
+from rocompare.suite.models import load_suite
+from tests.support.made_up import run
+
+ALGORITHM = """
+from __future__ import annotations
+
+import torch
+from rocompare import api
+
+
+class Still:
+    version = 1
+
+    class Config(api.Config):
+        at: float = 0.0
+
+    def __init__(self, spec, config, seeds, device):
+        self.spec, self.config, self.seeds = spec, config, seeds
+
+    def act(self, obs, mode):
+        return torch.full((*obs.shape[:3], self.spec.action_dim), self.config.at)
+
+    def note(self, obs, action):
+        return {}
+
+    def update(self, batch, progress):
+        return {"loss": torch.zeros(len(self.seeds))}
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+"""
+
+ENVIRONMENT = """
+from pathlib import Path
+
+from rocompare.envs.max_of_three import MaxOfThree
+
+with (Path(__file__).parent / "ran.txt").open("a") as file:
+    file.write("x")
+
+
+class Flat(MaxOfThree):
+    version = 7
+"""
+
+SUITE = """
+name: mine
+seeds: 2
+budget: {env_steps: 5}
+evaluation: {episodes: 2, points: 1}
+algorithms:
+  still: {use: "./code/still.py:Still", at: 0.25}
+scenarios:
+  flat: {env: "./flat.py:Flat", p: [-5, -5], q: [5, 5]}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    home = tmp_path / "home"
+    (home / "code").mkdir(parents=True)
+    (home / "code" / "still.py").write_text(ALGORITHM)
+    (home / "flat.py").write_text(ENVIRONMENT)
+    (home / "mine.yaml").write_text(SUITE)
+    return home
+
+
+def problems(folder, text, allow=True):
+    (folder / "mine.yaml").write_text(text)
+    with pytest.raises(SuiteError) as info:
+        load_suite(folder / "mine.yaml", allow)
+    return info.value.problems
+
+
+def test_without_leave_nothing_runs(folder):
+    found = problems(folder, SUITE, allow=False)
+    assert [re.search(r"mine.yaml:(\d+): .*--allow-local-code", line)[1] for line in found] == [
+        "7",
+        "9",
+    ]
+    assert not (folder / "ran.txt").exists()
+    for command in (["run"], ["validate"], ["tune", "--trials", 1]):
+        answer = run(*command, folder / "mine.yaml")
+        assert isinstance(answer.exception, SuiteError)
+        assert "--allow-local-code" in str(answer.exception)
+    assert not (folder / "ran.txt").exists()
+    answer = run("validate", folder / "mine.yaml", "--allow-local-code")
+    assert "valid: 1 algorithms" in answer.output
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        ("./code/../code/still.py:Still", "not of the form './file.py:Class'"),
+        ("../still.py:Still", "not of the form './file.py:Class'"),
+        ("/etc/still.py:Still", "not of the form './file.py:Class'"),
+        ("code/still.py:Still", "not of the form './file.py:Class'"),
+        ("./.hidden/still.py:Still", "not of the form './file.py:Class'"),
+        ("./code/still.py", "not of the form './file.py:Class'"),
+        ("./none.py:Still", "none.py: no such file"),
+        ("./code/still.py:Stil", "has no 'Stil'; did you mean 'Still'"),
+        ("./link.py:Still", "'./link.py:Still' leads out of the suite's folder"),
+        ("./way/still.py:Still", "leads out of the suite's folder"),
+        ("./broken.py:Still", r"cannot import './broken.py' of .*: SyntaxError"),
+        ("./exits.py:Still", r"cannot import './exits.py' of .*: SystemExit: 3"),
+        ("./flat.py:Path", "is not an algorithm: it has no Config"),
+        ("./big.py:Big", "larger than 1 MiB"),
+    ],
+)
+def test_what_is_no_code_beside_the_suite(folder, use, message):
+    (folder.parent / "still.py").write_text(ALGORITHM)
+    (folder / "link.py").symlink_to(folder.parent / "still.py")
+    (folder / "way").symlink_to(folder.parent)
+    (folder / "broken.py").write_text("class")
+    (folder / "exits.py").write_text("raise SystemExit(3)")
+    (folder / "big.py").write_bytes(b"#" * (1 << 20) + b"\n")
+    found = problems(folder, SUITE.replace("./code/still.py:Still", use))
+    assert len(found) == 1
+    assert re.search(rf"mine.yaml:7: algorithms.still.use: .*{message}", found[0]), found
+
+
+def test_an_edited_file_is_trained_again(folder, tmp_path):
+    def missing():
+        (status,) = plan(load_suite(folder / "mine.yaml", True), tmp_path)
+        return len(status.missing)
+
+    run_suite(load_suite(folder / "mine.yaml", True), tmp_path, Engine(jobs=1))
+    assert missing() == 0
+    (folder / "code" / "still.py").write_text(ALGORITHM + "\n# edited\n")
+    assert missing() == 2
+    (folder / "code" / "still.py").write_text(ALGORITHM)
+    assert missing() == 0
+    (folder / "flat.py").write_text(ENVIRONMENT + "\n# edited\n")
+    assert missing() == 2
+    # Where the folder lies is no part of the key.
+    (folder / "flat.py").write_text(ENVIRONMENT)
+    folder.rename(folder.with_name("elsewhere"))
+    moved = load_suite(folder.with_name("elsewhere") / "mine.yaml", True)
+    assert plan(moved, tmp_path)[0].missing == ()
+
+
+def test_a_file_that_changes_under_a_run_is_not_run(folder):
+    suite = load_suite(folder / "mine.yaml", True)
+    changed = suite.algorithms[0].local.__class__(suite.algorithms[0].local.path, "0" * 64)
+    with pytest.raises(UnknownName, match="changed since the suite was read"):
+        registry.load("algorithm", "./code/still.py:Still", changed)
+
+
+def test_worker_processes_run_it_and_readers_do_not(folder, tmp_path):
+    text = SUITE.replace("scenarios:", '  other: {use: "./code/still.py:Still"}\nscenarios:')
+    (folder / "mine.yaml").write_text(text)
+    outcome = run_suite(load_suite(folder / "mine.yaml", True), tmp_path / "r", Engine(jobs=2))
+    assert [status.state for status in outcome.cells] == ["done", "done"]
+    (config, _) = results.load_configs(tmp_path / "r").values()
+    assert config["scenario"]["declared"] == {
+        "safe_return": 0.0, "optimal_return": 10.0, "basins": ["optimum", "safe"],
+    }  # fmt: skip
+    assert config["scenario"]["version"] == 7
+    assert len(config["algorithm"]["sha256"]) == 64
+    frame = results.load_results(tmp_path / "r")
+    # Both agents at 2.5: 10 - 2 * 2.5**2 / 3 on the optimum's hill.
+    assert frame["return"].tolist() == pytest.approx(
+        [10 - 50 / 3] * 2 + [10 - 12.5 / 3] * 2, abs=1e-5
+    )
+
+    (folder / "flat.py").write_text("raise ValueError('a reader ran it')")
+    answer = run("table", tmp_path / "r", "--statistic", "gap", "--format", "markdown")
+    assert "4.17" in answer.output and "16.67" in answer.output
+    check = run("check", tmp_path / "r", "--against", tmp_path / "r", "--alpha", 0.9)
+    assert check.exit_code in (0, 3), check.output
+    assert compare.declared_returns(config["scenario"]) == (0.0, 10.0)
+    assert plots.load(tmp_path / "r").returns == {"flat": (0.0, 10.0)}
+    del config["scenario"]["declared"]
+    with pytest.raises(ResultsError, match="are not recorded"):
+        compare.declared_returns(config["scenario"])
+
+
+def test_tuning_works_and_stays_beside_the_code(folder, tmp_path):
+    pytest.importorskip("optuna")
+    command = "tune", folder / "mine.yaml", "--trials", 1, "--seeds", 1, "--jobs", 1
+    command = *command, "--results", tmp_path / "t", "--allow-local-code"
+    answer = run(*command, "--out", tmp_path / "out.yaml")
+    assert "names files beside it" in str(answer.exception)
+    assert run(*command).exit_code == 0
+    tuned = load_suite(folder / "mine_tuned.yaml", True)
+    assert tuned.algorithms[0].use == "./code/still.py:Still"
+    assert tuned.algorithms[0].params["at"] == 0.25
