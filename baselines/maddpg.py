@@ -18,29 +18,32 @@ scaled, as for every algorithm here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from rocompare import api
-from rocompare.learn.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_of
+from rocompare.learn.nn import MLP, Activation, Adam, seed_mean
+from rocompare.learn.replay import Replay
 from rocompare.learn.rng import Streams
 from rocompare.learn.schedule import cosine, geometric
 
 
-class MADDPG:
+class MADDPG(api.Algorithm):
     version = 1
 
-    class Config(api.Config):
-        random_until: Annotated[float, api.Search(0.1, 0.5, log=False)] = Field(0.15, ge=0, le=1)
+    class Config(api.OffPolicyConfig):
+        random_fraction: Annotated[float, api.Search(0.1, 0.5, log=False)] = Field(0.15, ge=0, le=1)
         """Fraction of the budget in which actions are uniform over the action box."""
-        noise_first: Annotated[float, api.Search(0.1, 3)] = Field(1.0, gt=0)
+        noise_start: Annotated[float, api.Search(0.1, 3)] = Field(1.0, gt=0)
         """Standard deviation of the exploration noise at the start, in units of the action."""
-        noise_last: Annotated[float, api.Search(0.01, 0.3)] = Field(0.05, gt=0)
-        """The same from ``noise_end`` on."""
-        noise_end: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(0.8, gt=0, le=1)
+        noise_end: Annotated[float, api.Search(0.01, 0.3)] = Field(0.05, gt=0)
+        """The same from ``noise_end_fraction`` on."""
+        noise_end_fraction: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(
+            0.8, gt=0, le=1
+        )
         """Share of the budget at which the noise's geometric decay ends."""
         others: Literal["batch", "policy"] = "batch"
         """Others' actions in the actor's gradient: replayed (the paper) or from their actors."""
@@ -48,7 +51,7 @@ class MADDPG:
         """Weight of the actors' squared outputs before tanh in their loss, in units of reward."""
         actor_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.005, gt=0)
         critic_lr: Annotated[float, api.Search(3e-3, 0.1)] = Field(0.02, gt=0)
-        clip: float = Field(10.0, gt=0)
+        max_grad_norm: float = Field(10.0, gt=0)
         """Largest gradient norm of a seed."""
         hidden: int = Field(64, gt=0)
         """Units in each of two hidden layers."""
@@ -60,7 +63,7 @@ class MADDPG:
     def __init__(
         self, spec: api.EnvSpec, config: MADDPG.Config, seeds: Sequence[int], device: torch.device
     ) -> None:
-        self.spec, self.config = spec, config
+        super().__init__(spec, config, seeds, device)
         n_seeds, n, a, o = len(seeds), spec.n_agents, spec.action_dim, spec.obs_dim
         init = Streams(seeds, "init", device)
         self.explore = Streams(seeds, "explore", device)
@@ -75,40 +78,33 @@ class MADDPG:
             output_scale=config.critic_output_scale,
         )
         self.target_actor, self.target_critic = self.actor.clone(), self.critic.clone()
-        self.actor_adam = Adam(self.actor, config.actor_lr, config.clip)
-        self.critic_adam = Adam(self.critic, config.critic_lr, config.clip)
-        self.noise_scale = config.noise_first
+        self.actor_adam = Adam(self.actor, config.actor_lr, config.max_grad_norm)
+        self.critic_adam = Adam(self.critic, config.critic_lr, config.max_grad_norm)
+        self.replay = Replay(spec, config.buffer_size, seeds, device)
         self.own = torch.eye(n, dtype=torch.bool, device=device)[:, None, :, None]  # [N, 1, N, 1]
 
-    def act(self, obs: Tensor, mode: api.Mode) -> Tensor:
+    def act(self, obs: Tensor, mode: api.Mode, progress: float) -> Tensor:
         with torch.no_grad():
             action = torch.tanh(self.actor(obs.transpose(1, 2))).transpose(1, 2)  # [S, E, N, A]
         if mode == "explore":
+            c = self.config
+            scale = geometric(progress, c.noise_start, c.noise_end, 0, c.noise_end_fraction)
             noise = self.explore.normal(*action.shape[1:])
-            action = (action + self.noise_scale * noise).clamp_(-1, 1)
+            action = (action + scale * noise).clamp_(-1, 1)
         return action
 
-    def note(self, obs: Tensor, action: Tensor) -> dict[str, Tensor]:
-        return {}
+    def observe(self, transition: api.Transition) -> None:
+        self.replay.add(transition)
 
-    def update(self, batch: api.Batch, progress: float) -> dict[str, Tensor]:
-        c = self.config
-        self.noise_scale = geometric(progress, c.noise_first, c.noise_last, 0, c.noise_end)
-        lr_factor = cosine(progress, c.lr_last)
+    def update(self, progress: float) -> dict[str, Tensor]:
+        c, lr_factor = self.config, cosine(progress, self.config.lr_end_factor)
+        batch = self.replay.sample(c.batch_size)
         td_loss = self._td_loss(batch)
         self.critic_adam.step(td_loss, lr_factor)
         self.actor_adam.step(self._actor_loss(batch), lr_factor)
         self.target_critic.follow(self.critic, c.tau)
         self.target_actor.follow(self.actor, c.tau)
         return {"td_loss": td_loss.detach().mean(1)}
-
-    def _q(self, critic: MLP, obs: Tensor, joint: Tensor, frozen: bool = False) -> Tensor:
-        """``obs [S, B, N, O]``, ``joint [S, N or 1, B, N, A]`` -> every agent's ``[S, N, B]``."""
-        n = self.spec.n_agents
-        rows = joint.shape[2]
-        state = obs.flatten(2).unsqueeze(1).expand(-1, n, rows, -1)
-        action = joint.flatten(3).expand(-1, n, -1, -1)
-        return critic(torch.cat([state, action], -1), frozen=frozen).squeeze(-1)
 
     def _td_loss(self, batch: api.Batch) -> Tensor:
         """Equation 6: ``[S, N]``."""
@@ -134,16 +130,18 @@ class MADDPG:
         q = self._q(self.critic, batch.obs, joint, frozen=True)
         return self.config.saturation * seed_mean(z.square().sum(-1), keep=2) - seed_mean(q, keep=2)
 
-    def beliefs(self, batch: api.Batch, own: Tensor, streams: Streams) -> Tensor:
+    def _q(self, critic: MLP, obs: Tensor, joint: Tensor, frozen: bool = False) -> Tensor:
+        """``obs [S, B, N, O]``, ``joint [S, N or 1, B, N, A]`` -> every agent's ``[S, N, B]``."""
+        n = self.spec.n_agents
+        rows = joint.shape[2]
+        state = obs.flatten(2).unsqueeze(1).expand(-1, n, rows, -1)
+        action = joint.flatten(3).expand(-1, n, -1, -1)
+        return critic(torch.cat([state, action], -1), frozen=frozen).squeeze(-1)
+
+    def beliefs(self, own: Tensor, k: int, streams: Streams) -> Tensor:
         """The others' actions in the actors' gradient: replayed, or from their actors."""
+        batch = self.replay.sample(k, streams)
         joint = batch.action
         if self.config.others == "policy":
-            joint = self.act(batch.obs, "execute").expand_as(joint)
+            joint = self.act(batch.obs, "deterministic", 1.0).expand_as(joint)
         return joint[:, None, None].expand(-1, self.spec.n_agents, -1, -1, -1, -1)
-
-    def state_dict(self) -> dict[str, Any]:
-        return state_of(self) | {"noise_scale": self.noise_scale}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        load_state_of(self, state)
-        self.noise_scale = state["noise_scale"]

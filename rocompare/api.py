@@ -1,4 +1,4 @@
-"""The contracts between the engine, the algorithms and the environments.
+"""The contracts between the training loop, the algorithms and the environments.
 
 Shape letters, used in every docstring and trailing comment of this project:
 
@@ -13,26 +13,41 @@ algorithm, where every agent has a network of its own, the agent axis stands bes
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
+    ClassVar,
     Literal,
     NamedTuple,
     Protocol,
     runtime_checkable,
 )
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 if TYPE_CHECKING:
     from rocompare.learn.rng import Streams
 
-Mode = Literal["explore", "execute", "noiseless"]
-"""How an action is chosen: while training, as the algorithm executes its policy, and as the
-algorithm executes it with every noise of the policy set to zero (its deterministic limit)."""
+Mode = Literal["explore", "decentralised", "deterministic", "shared"]
+"""How actions are chosen. ``explore``: while training. The other three execute the policy without
+exploration. ``decentralised``: every agent draws its own random numbers and hears nobody, so that
+the joint policy is the product of the agents' policies. ``deterministic``: every noise of the
+policy is zero. ``shared``: agents act on common random numbers; only algorithms with
+``shares_noise`` have it."""
+
+ActionKind = Literal["continuous", "discrete"]
+
+FROZEN = ConfigDict(
+    extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+)
+"""Of every model of hyperparameters or parameters: unknown keys are refused, nothing changes after
+the check, and the docstring under a field is its description."""
 
 
 @dataclass(frozen=True)
@@ -51,30 +66,36 @@ class Search:
 class Config(BaseModel):
     """What every algorithm's ``Config`` extends: the training protocol that all share.
 
-    The fractions are of the budget's environment steps, so that a longer budget keeps its shape.
-    What algorithms name alike: ``*_lr`` is Adam's learning rate before its decay, ``*_activation``
-    that of a network's hidden layers, ``critic_input_scale`` a factor on what a critic sees, and
+    Names mean the same in all algorithms: ``*_fraction`` is a share of the budget's environment
+    steps, so that a longer budget keeps its shape; ``*_start`` and ``*_end`` are values before and
+    after a fall; ``*_lr`` is Adam's learning rate before its decay; ``*_activation`` that of a
+    network's hidden layers; ``critic_input_scale`` is a factor on what a critic sees, and
     ``critic_output_scale`` one on its output, in units of reward.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = FROZEN
+
+    updates_per_step: int = Field(2, gt=0)
+    """Calls of ``update`` after each environment step."""
+    random_fraction: Annotated[float, Search(0.1, 0.5, log=False)] = Field(0.3, ge=0, le=1)
+    """Share of the budget, from the start, in which actions are uniform over the action space."""
+    learning_starts_fraction: float = Field(0.1, ge=0, le=1)
+    """Share of the budget after which updates start."""
+    gamma: float = Field(0.95, ge=0, le=1)
+    """Discount."""
+    lr_end_factor: float = Field(0.02, gt=0, le=1)
+    """What is left of the learning rates at the end of their cosine decay, as a factor."""
+
+
+class OffPolicyConfig(Config):
+    """The same for algorithms that learn from a replay buffer."""
 
     batch_size: int = Field(128, gt=0)
     """Transitions per update and seed."""
-    updates_per_step: int = Field(2, gt=0)
-    """Calls of ``update`` after each environment step."""
-    random_until: Annotated[float, Search(0.1, 0.5, log=False)] = Field(0.3, ge=0, le=1)
-    """Fraction of the budget in which actions are uniform over the action box."""
-    learn_from: float = Field(0.1, ge=0, le=1)
-    """Fraction of the budget after which updates start."""
-    replay_capacity: int = Field(100_000, gt=0)
+    buffer_size: int = Field(100_000, gt=0)
     """Transitions kept per seed; the oldest is overwritten."""
-    gamma: float = Field(0.95, ge=0, le=1)
-    """Discount."""
     tau: float = Field(0.01, gt=0, le=1)
-    """Step of target networks."""
-    lr_last: float = Field(0.02, gt=0, le=1)
-    """Share of the learning rates left at the end of their cosine."""
+    """Share of the way that target networks move towards their networks at each update."""
 
 
 @dataclass(frozen=True)
@@ -86,18 +107,23 @@ class EnvSpec:
     obs_dim: int
     """O, the same for every agent"""
     action_dim: int
-    """A, the same for every agent"""
+    """A, the same for every agent; of discrete actions their number"""
     horizon: int
     """Steps after which an episode is cut off (truncation: the next state is bootstrapped). With 1
     the game is of one step, and nothing is bootstrapped."""
-    optimal_return: float
-    """Undiscounted return of the optimal joint behaviour, in units of reward."""
-    safe_return: float
-    """The same of the safe one, which agents over-generalize to."""
+    optimal_return: float | None
+    """Undiscounted return of the optimal joint behaviour, in units of reward; None if unknown."""
+    safe_return: float | None
+    """The same of the safe one, which agents over-generalize to; None if unknown. A score, and so
+    success, exists only where both are known."""
     basins: tuple[str, ...]
     """Where an episode can end; the first is the optimum's, the second the safe behaviour's."""
     constant_obs: bool = False
     """The observation never varies: replayed batches then carry it once, as ``[S, 1, N, O]``."""
+    shared_obs: bool = False
+    """Every agent observes the same: the replay buffer then stores one agent's observation."""
+    discrete: bool = False
+    """Actions are one-hot, ``[S, E, N, A]``, instead of numbers in ``[-1, 1]``."""
 
 
 class Step(NamedTuple):
@@ -117,6 +143,23 @@ class Step(NamedTuple):
     """``[S, E]`` long index into ``spec.basins``, meaningful where the episode ended."""
 
 
+class Transition(NamedTuple):
+    """One step of every environment, as ``Algorithm.observe`` is given it while training."""
+
+    obs: Tensor
+    """``[S, E, N, O]`` that was acted on."""
+    action: Tensor
+    """``[S, E, N, A]`` that was executed."""
+    reward: Tensor
+    """``[S, E]``"""
+    next_obs: Tensor
+    """``[S, E, N, O]`` reached: the last observation of an episode that ended."""
+    terminated: Tensor
+    """``[S, E]`` bool: nothing follows. In a game of one step nothing ever does."""
+    truncated: Tensor
+    """``[S, E]`` bool: the episode was cut off; what would have followed is bootstrapped."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """A minibatch of transitions. Constant observations come once, as ``[S, 1, N, O]``."""
@@ -124,27 +167,30 @@ class Batch:
     obs: Tensor
     """``[S, B, N, O]``"""
     action: Tensor
-    """``[S, B, N, A]`` in ``[-1, 1]``"""
+    """``[S, B, N, A]``"""
     reward: Tensor
     """``[S, B]``"""
     next_obs: Tensor
     """``[S, B, N, O]``"""
     terminated: Tensor
     """``[S, B]`` float, 1 where nothing follows"""
-    extras: dict[str, Tensor] = field(default_factory=dict)
-    """What ``note`` returned, ``[S, B, ...]`` each."""
 
 
 class Env(Protocol):
     """Many copies of one environment, as a tensor program on ``[S, E]``.
 
     ``Config`` is a pydantic model of the environment's parameters and ``version`` an int that
-    changes whenever results are no longer comparable. A game of one step may have a method
-    ``reward(action [..., N, A]) -> [...]`` besides, a game of more steps ``fork(copies)``, which
-    returns the environment with each of its E games so many times, ``[S, E * copies]``, the copies
-    of each side by side and as it stands; then ``rocompare.learn.ro`` measures in it. An
-    environment in which things move in the plane may have ``positions(obs)``, from
-    ``obs [S, E, N, O]`` to where they stand, ``[S, E, P, 2]``: then an episode per seed is drawn.
+    changes whenever results are no longer comparable. An environment is made by
+    ``cls(config, seeds, n_envs, stream, device)`` and draws all its random numbers from
+    ``rng.Streams(seeds, stream, device)``.
+
+    Optional methods: ``reward(action [..., N, A]) -> [...]``, of a game of one step;
+    ``fork(copies)``, of longer games, returns the environment with each of its E games so many
+    times, ``[S, E * copies]``, the copies of each side by side and as it stands (both let
+    ``rocompare.learn.ro`` measure in it); ``set(**parameters)`` changes settable parameters of the
+    running copies, for a curriculum; ``positions(obs)`` maps ``obs [S, E, N, O]`` to points in the
+    plane, ``[S, E, P, 2]``, so that episodes are drawn; ``draw(ax)`` draws the game itself;
+    ``close()`` frees what is no tensor.
     """
 
     spec: EnvSpec
@@ -156,12 +202,82 @@ class Env(Protocol):
         ...
 
     def step(self, action: Tensor) -> Step:
-        """Advance by ``action [S, E, N, A]`` in ``[-1, 1]``."""
+        """Advance by ``action [S, E, N, A]``: in ``[-1, 1]``, or one-hot if discrete."""
         ...
 
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Algorithm(ABC):
+    """A learner of ``S`` seeds at once, and the owner of its memory.
+
+    The training loop calls ``act`` for every action, ``observe`` for every transition, also those
+    of the uniform phase at the start, and ``update`` a fixed number of times after each step once
+    learning has begun. Seeds must not touch each other: the helpers in ``learn`` see to that, and
+    ``rocompare doctor`` checks it.
+    """
+
+    Config: type[Config] = Config
+    version: int = 1
+    """Changes whenever results are no longer comparable."""
+    actions: ClassVar[tuple[ActionKind, ...]] = ("continuous",)
+    """The kinds of actions that it takes."""
+    shares_noise: ClassVar[bool] = False
+    """Whether it can execute on common random numbers, mode ``shared``."""
+
+    def __init__(
+        self, spec: EnvSpec, config: Any, seeds: Sequence[int], device: torch.device
+    ) -> None:
+        self.spec = spec
+        self.config = config
+        self.seeds = tuple(seeds)
+        self.device = device
+
+    @abstractmethod
+    def act(self, obs: Tensor, mode: Mode, progress: float) -> Tensor:
+        """Choose ``action [S, E, N, A]`` for ``obs [S, E, N, O]``.
+
+        Args:
+            mode: see :data:`Mode`. Executing must change nothing but a random stream of its own.
+            progress: share of the budget that was used at the newest update; 0 before the first.
+        """
+
+    @abstractmethod
+    def observe(self, transition: Transition) -> None:
+        """Take in what happened: remember it, or learn its statistics."""
+
+    @abstractmethod
+    def update(self, progress: float) -> dict[str, Tensor]:
+        """Learn from what was observed.
+
+        Args:
+            progress: share of the budget used, in ``[0, 1]``.
+
+        Returns:
+            Metrics ``[S]``, nothing if nothing was learnt yet; a NaN marks a seed as diverged.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training continues from: each attribute that is a tensor, or that has a
+        ``state_dict`` (networks, optimisers, random streams, memories)."""
+        state = {}
+        for name, part in vars(self).items():
+            if hasattr(part, "state_dict"):
+                state[name] = part.state_dict()
+            elif isinstance(part, Tensor):
+                state[name] = part
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`state_dict` returned."""
+        for name, value in state.items():
+            part = getattr(self, name)
+            if hasattr(part, "load_state_dict"):
+                part.load_state_dict(value)
+            else:
+                setattr(self, name, value)
 
 
 @runtime_checkable
@@ -169,50 +285,17 @@ class Believer(Protocol):
     """An algorithm that can say what its agents believe of each other: optional, and only asked
     for in games of one step, to measure perceived relative over-generalization."""
 
-    def beliefs(self, batch: Batch, own: Tensor, streams: Streams) -> Tensor:
+    def beliefs(self, own: Tensor, k: int, streams: Streams) -> Tensor:
         """K joint actions as each agent believes them if it plays ``own``; asked without gradients.
 
         Args:
-            batch: K replayed transitions per seed, ``action [S, K, N, A]``.
             own: ``[S, N, M, A]`` own actions.
-            streams: whose numbers to use, so that training does not notice.
+            k: draws K of each belief.
+            streams: whose numbers to use, also for sampling a memory, so that training does not
+                notice.
 
         Returns:
             ``[S, N, M, K, N, A]``, or with 1 for M where beliefs do not depend on the own
             action. Agent i's own entry in its draws is ignored.
         """
         ...
-
-
-class Algorithm(Protocol):
-    """A learner of ``S`` seeds at once.
-
-    ``Config`` extends :class:`Config`; ``version`` is an int that changes whenever results are no
-    longer comparable. Seeds must not touch each other: the helpers in ``nn``, ``rng`` and
-    ``replay`` see to that, and ``tests/test_contract.py`` holds it.
-    """
-
-    Config: type[Config]
-    version: int
-
-    def act(self, obs: Tensor, mode: Mode) -> Tensor:
-        """Choose ``action [S, E, N, A]`` in ``[-1, 1]`` for ``obs [S, E, N, O]``."""
-        ...
-
-    def note(self, obs: Tensor, action: Tensor) -> dict[str, Tensor]:
-        """What to store beside a transition while training, ``[S, E, ...]`` each; mostly nothing.
-
-        Called for every action executed, also for the uniform ones of the random phase.
-        """
-        ...
-
-    def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Learn from ``batch``; ``progress`` in ``[0, 1]`` is the share of the budget used.
-
-        Returns metrics ``[S]``; a NaN there marks a seed as diverged.
-        """
-        ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...

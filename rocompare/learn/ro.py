@@ -85,6 +85,8 @@ def perceived_unavailable(spec: EnvSpec, env: Any, algorithm: Any) -> str:
             f"the optimal joint policy is known on a grid of all joint actions, which for "
             f"{spec.n_agents} agents is too large (up to {max(GRID)} are possible)"
         )
+    if spec.optimal_return is None or spec.safe_return is None:
+        return "the game's optimal or safe return is unknown, which set the temperature"
     if not hasattr(algorithm, "beliefs"):
         return "the algorithm does not say what its agents believe: it has no method beliefs"
     return ""
@@ -232,6 +234,8 @@ def _least_divergence(expected: Tensor, entropy: Tensor) -> Tensor:
 
 def grid_of(spec: EnvSpec, env: Any, device: torch.device | str = "cpu") -> Grid:
     """The grid of a game for which :func:`perceived_unavailable` says nothing."""
+    assert spec.optimal_return is not None
+    assert spec.safe_return is not None
     alpha = ALPHA * (spec.optimal_return - spec.safe_return)
     return Grid(env.reward, spec.n_agents, alpha, GRID[spec.n_agents], device)
 

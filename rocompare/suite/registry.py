@@ -150,7 +150,7 @@ def load(kind: str, name: str, local: LocalFile | None = None) -> Any:
         local: the file of a class beside the suite, from :func:`local_file`.
     """
     found = _find(kind, name, local)
-    needed = ("act", "note", "update") if kind == "algorithm" else ("reset", "step")
+    needed = ("act", "observe", "update") if kind == "algorithm" else ("reset", "step")
     missing = [
         attribute
         for attribute in ("Config", "version", *needed, "state_dict", "load_state_dict")
