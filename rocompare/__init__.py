@@ -14,10 +14,10 @@ __all__ = ["load_results", "load_suite", "run"]
 
 if TYPE_CHECKING:
     from rocompare.execute.runner import run
-    from rocompare.results.store import load_results
+    from rocompare.results.reader import load_results
     from rocompare.suite.models import load_suite
 
-_HOME = {"load_suite": "suite.models", "load_results": "results.store", "run": "execute.runner"}
+_HOME = {"load_suite": "suite.models", "load_results": "results.reader", "run": "execute.runner"}
 
 
 def __getattr__(name: str) -> Any:

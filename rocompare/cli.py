@@ -32,7 +32,7 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-class EngineName(StrEnum):
+class ExecutorName(StrEnum):
     local = "local"
     ray = "ray"
 
@@ -99,9 +99,9 @@ def run(
         typer.Option(help="Cells that train at a time; default: one per core.", metavar="N", min=1),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where tensors live.")] = Device.cpu,
-    engine: Annotated[
-        EngineName, typer.Option(help="Where cells train: processes here, or a Ray cluster.")
-    ] = EngineName.local,
+    executor: Annotated[
+        ExecutorName, typer.Option(help="Where cells train: processes here, or a Ray cluster.")
+    ] = ExecutorName.local,
     address: Annotated[
         str | None,
         typer.Option(
@@ -132,17 +132,17 @@ def run(
     if plan:
         _print_plan(chosen, results, jobs)
         return
-    if engine is EngineName.local:
+    if executor is ExecutorName.local:
         for name, value in (("--address", address), ("--gpus-per-cell", gpus_per_cell)):
             if value is not None:
-                _fail(f"{name} is for --engine ray")
+                _fail(f"{name} is for --executor ray")
         _refuse_missing(device)
     console = _console()
     with Display(console) as display:
         outcome = runner.run_suite(
             chosen,
             results,
-            runner.Engine(engine.value, jobs, device.value, address, gpus_per_cell),
+            runner.ExecutorSettings(executor.value, jobs, device.value, address, gpus_per_cell),
             fail_fast=fail_fast,
             watch=display.show,
         )

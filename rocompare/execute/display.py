@@ -12,8 +12,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from rocompare.results.records import SUCCESS_SCORE
+
 if TYPE_CHECKING:
     from rocompare.execute.runner import CellStatus
+    from rocompare.learn.engine import Progress
 
 PLAIN_SECONDS = 10.0
 _STYLES = {
@@ -24,7 +27,7 @@ _STYLES = {
     "elsewhere": "yellow",
     "waiting": "dim",
 }
-_COLUMNS = ("cell", "state", "progress", "return", "curve", "in optimum", "updates/s", "left")
+_COLUMNS = ("cell", "state", "progress", "return", "curve", "success", "updates/s", "left")
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _WORDS = {"elsewhere": "another run has it"}
 
@@ -94,7 +97,7 @@ class Display:
             row.append("" if p is None or math.isnan(p.mean_return) else f"{p.mean_return:.2f}")
             if wide:
                 row.append(sparkline(list(self.returns.get(status.cell.label, {}).values())))
-            row.append(f"{p.in_optimum}/{p.n_seeds}" if p else "")
+            row.append(success_text(p) if p else "")
             if not narrow:
                 row.append(f"{p.updates_per_second:,.0f}" if p else "")
             row.append(clock(p.seconds_left) if p and status.state == "running" else "")
@@ -119,11 +122,19 @@ class Display:
             if p and status.state in ("running", "done"):
                 if status.state == "running":
                     line += f" {p.fraction:.0%}, {clock(p.seconds_left)} left"
-                line += f", return {p.mean_return:.2f}, {p.in_optimum}/{p.n_seeds} in the optimum"
+                line += f", return {p.mean_return:.2f}"
+                line += f", {success_text(p)}" if p.successes is not None else ""
                 line += f", {p.updates_per_second:,.0f} updates/s"
             if status.error:
                 line += f": {status.error}"
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def success_text(progress: Progress) -> str:
+    """``12/20 at 0.9``: seeds whose score is a success; nothing where there is no score."""
+    if progress.successes is None:
+        return ""
+    return f"{progress.successes}/{progress.n_seeds} at {SUCCESS_SCORE:g}"
 
 
 def sparkline(values: list[float]) -> str:

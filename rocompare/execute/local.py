@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rocompare.learn.engine import Interrupted, Progress, train_cell
-from rocompare.results.store import CellResult
+from rocompare.results.records import SeedRecord
 from rocompare.suite.models import Cell
 
 Event = tuple[str, Progress]
@@ -41,7 +41,7 @@ class CellExecutor(Protocol):
     jobs: int
     """Cells that it is given at a time."""
 
-    def submit(self, cell: Cell, checkpoint: Path) -> Future[CellResult]: ...
+    def submit(self, cell: Cell, checkpoint: Path) -> Future[list[SeedRecord]]: ...
 
     def events(self) -> list[Event]:
         """Progress since the last call."""
@@ -62,7 +62,7 @@ def train(
     checkpoint: Path,
     report: Callable[[Event], None],
     should_stop: Callable[[], bool],
-) -> CellResult:
+) -> list[SeedRecord]:
     """Train with one torch thread: threads and processes must not multiply.
 
     Raises:
@@ -106,7 +106,7 @@ class ThreadExecutor:
         self._stop = threading.Event()
         self._killed = False
 
-    def submit(self, cell: Cell, checkpoint: Path) -> Future[CellResult]:
+    def submit(self, cell: Cell, checkpoint: Path) -> Future[list[SeedRecord]]:
         return self._pool.submit(
             train, cell, self.device, checkpoint, self._events.put, self._stop.is_set
         )
@@ -156,7 +156,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _train_in_worker(cell: Cell, device: str, checkpoint: Path) -> CellResult:
+def _train_in_worker(cell: Cell, device: str, checkpoint: Path) -> list[SeedRecord]:
     stop = _worker["stop"]
     return train(cell, device, checkpoint, _worker["events"].send, lambda: bool(stop.value))
 
@@ -176,13 +176,13 @@ class _Slot:
         self.pool = ProcessPoolExecutor(
             1, context, initializer=_start_worker, initargs=(self.sender, stop)
         )
-        self.future: Future[CellResult] | None = None
+        self.future: Future[list[SeedRecord]] | None = None
 
     @property
     def free(self) -> bool:
         return self.future is None or self.future.done()
 
-    def submit(self, cell: Cell, device: str, checkpoint: Path) -> Future[CellResult]:
+    def submit(self, cell: Cell, device: str, checkpoint: Path) -> Future[list[SeedRecord]]:
         with _sigint_held():  # inherited by a worker that starts now
             self.future = self.pool.submit(_train_in_worker, cell, device, checkpoint)
         return self.future
@@ -203,7 +203,7 @@ class ProcessExecutor:
         self._stop: Any = multiprocessing.get_context("spawn").RawValue("b", 0)
         self._slots = [_Slot(self._stop) for _ in range(jobs)]
 
-    def submit(self, cell: Cell, checkpoint: Path) -> Future[CellResult]:
+    def submit(self, cell: Cell, checkpoint: Path) -> Future[list[SeedRecord]]:
         i = next(i for i, slot in enumerate(self._slots) if slot.free)
         try:
             return self._slots[i].submit(cell, self.device, checkpoint)

@@ -20,13 +20,13 @@ from typing import Any
 from rocompare.errors import ExecutorError
 from rocompare.execute.local import CellFailed, Event, train
 from rocompare.learn.engine import Interrupted
-from rocompare.results.store import CellResult
+from rocompare.results.records import SeedRecord
 from rocompare.suite.models import Cell
 
 try:
     import ray
 except ModuleNotFoundError:
-    raise ExecutorError("--engine ray: Ray is missing; pip install 'rocompare[ray]'") from None
+    raise ExecutorError("--executor ray: Ray is missing; pip install 'rocompare[ray]'") from None
 
 ATTEMPTS = 3
 """Times that a cell is given to a worker, if workers are lost. Counted here, for Ray itself would
@@ -72,7 +72,7 @@ def _asks(board: Any) -> Callable[[], bool]:
     return should_stop
 
 
-def _train(cell: Cell, device: str, checkpoint: Path, board: Any) -> CellResult | Exception:
+def _train(cell: Cell, device: str, checkpoint: Path, board: Any) -> list[SeedRecord] | Exception:
     """Train on a worker. What is expected is returned, for Ray wraps what is raised."""
     try:
         return train(cell, device, checkpoint, lambda e: board.put.remote(e), _asks(board))
@@ -86,7 +86,7 @@ class _Task:
 
     cell: Cell
     checkpoint: Path
-    future: Future[CellResult]
+    future: Future[list[SeedRecord]]
     attempt: int = 1
 
 
@@ -120,7 +120,7 @@ class RayExecutor:
         if room < 1 and address is None:
             self._shutdown()
             raise ExecutorError(
-                f"--engine ray: a cell asks for 1 CPU and {gpus:g} GPUs, and this machine has "
+                f"--executor ray: a cell asks for 1 CPU and {gpus:g} GPUs, and this machine has "
                 f"{resources.get('CPU', 0):g} and {resources.get('GPU', 0):g}; see --gpus-per-cell"
             )
         self.jobs = jobs or max(1, room)
@@ -131,7 +131,7 @@ class RayExecutor:
         self._stopping = False
         self._killed = False
 
-    def submit(self, cell: Cell, checkpoint: Path) -> Future[CellResult]:
+    def submit(self, cell: Cell, checkpoint: Path) -> Future[list[SeedRecord]]:
         task = _Task(cell, checkpoint, Future())
         self._begin(task)
         return task.future
@@ -202,6 +202,6 @@ def _connect(jobs: int | None, address: str | None) -> None:
         else:
             ray.init(address=address, **quiet)
     except (RuntimeError, ValueError, OverflowError, OSError) as error:
-        where = f"--address {address}" if address else "--engine ray"
+        where = f"--address {address}" if address else "--executor ray"
         text = " ".join(str(error).split())
         raise ExecutorError(f"{where}: no Ray cluster can be had: {text:.300}") from None

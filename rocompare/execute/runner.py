@@ -28,12 +28,13 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from rocompare.errors import ResultsError
-from rocompare.results import store as results
+from rocompare.results import reader, store
 from rocompare.suite.models import Cell, Suite
 
 if TYPE_CHECKING:
     from rocompare.execute.local import CellExecutor
     from rocompare.learn.engine import Progress
+    from rocompare.results.records import SeedRecord
 
 POLL_SECONDS = 0.1
 
@@ -71,9 +72,9 @@ def plan(suite: Suite, root: Path) -> list[CellStatus]:
     """The suite's cells and which of their seeds are still to be trained."""
     statuses = []
     for cell in suite.cells():
-        done = results.finished_seeds(root, cell)
+        done = store.finished_seeds(root, cell)
         missing = tuple(seed for seed in cell.seeds if seed not in done)
-        todo = missing or results.unfinished(root / cell.path)
+        todo = missing or store.unfinished(root / cell.path)
         statuses.append(CellStatus(cell, missing, "waiting" if todo else "done"))
     return statuses
 
@@ -84,7 +85,7 @@ def estimate_seconds(statuses: list[CellStatus], root: Path, jobs: int) -> float
     None where no finished cell of any algorithm tells how long one takes.
     """
     try:
-        frame = results.load_results(root)
+        frame = reader.load_results(root)
     except ResultsError:
         return None
     # Seconds per seed and environment step, of the same algorithm where there is one.
@@ -103,7 +104,7 @@ def default_jobs() -> int:
 
 
 @dataclass(frozen=True)
-class Engine:
+class ExecutorSettings:
     """Where cells run, as ``rocompare run`` is told it."""
 
     name: Literal["local", "ray"] = "local"
@@ -122,7 +123,7 @@ def run(
     *,
     jobs: int | None = None,
     device: str = "cpu",
-    engine: Literal["local", "ray"] = "local",
+    executor: Literal["local", "ray"] = "local",
     address: str | None = None,
     watch: Callable[[list[CellStatus]], None] = lambda statuses: None,
 ) -> pd.DataFrame:
@@ -130,7 +131,7 @@ def run(
 
     Args:
         jobs: cells that train at a time; None: one per core.
-        engine: where they train: on this machine, or on a Ray cluster.
+        executor: where they train: on this machine, or on a Ray cluster.
         address: a running Ray cluster to join; None: one of this machine's cores.
         watch: called about ten times a second with the state of every cell.
 
@@ -141,7 +142,7 @@ def run(
         RuntimeError: a cell failed; the others were finished first.
         KeyboardInterrupt: the run was interrupted; checkpoints were written.
     """
-    place = Engine(engine, jobs, device, address)
+    place = ExecutorSettings(executor, jobs, device, address)
     outcome = run_suite(suite, Path(results_dir), place, watch=watch)
     if outcome.interrupted:
         raise KeyboardInterrupt
@@ -156,7 +157,7 @@ def load_suite_results(suite: Suite, root: Path) -> pd.DataFrame:
     frames = []
     for cell in suite.cells():
         if (root / cell.path).is_dir():
-            frame = results.load_results(root / cell.path)
+            frame = reader.load_results(root / cell.path)
             frames.append(frame[frame["seed"].isin(cell.seeds)])
     if not frames:
         raise ResultsError(f"{root}: nothing of suite '{suite.name}' is finished here")
@@ -166,7 +167,7 @@ def load_suite_results(suite: Suite, root: Path) -> pd.DataFrame:
 def run_suite(
     suite: Suite,
     root: Path,
-    engine: Engine = Engine(),
+    executor: ExecutorSettings = ExecutorSettings(),
     *,
     fail_fast: bool = False,
     watch: Callable[[list[CellStatus]], None] = lambda statuses: None,
@@ -179,7 +180,7 @@ def run_suite(
     Raises:
         OSError: nothing can be written below ``root``.
         ResultsError: a file there is no result of this tool.
-        ExecutorError: the engine cannot be had.
+        ExecutorError: the executor cannot be had.
     """
     start = time.monotonic()
     statuses = plan(suite, root)
@@ -188,14 +189,14 @@ def run_suite(
     watch(statuses)
     if todo:
         check_writable(root / suite.name)
-        executor = _executor(engine, len(todo))
-        loop = _Loop(executor, root, todo, outcome, watch, engine.device, fail_fast)
+        workers = _executor(executor, len(todo))
+        loop = _Loop(workers, root, todo, outcome, watch, executor.device, fail_fast)
         try:
-            with _first_ctrl_c(loop.interrupt), _closing(executor):
+            with _first_ctrl_c(loop.interrupt), _closing(workers):
                 loop.run()
         except KeyboardInterrupt:  # the second Ctrl-C, which may have come while closing
             outcome.interrupted = outcome.at_once = True
-            executor.kill()
+            workers.kill()
             for status in statuses:
                 if status.state in ("running", "waiting", "elsewhere"):
                     status.state = "stopped"
@@ -234,14 +235,14 @@ def check_writable(folder: Path) -> None:
         ) from None
 
 
-def _executor(engine: Engine, n_cells: int) -> CellExecutor:
-    if engine.name == "ray":
+def _executor(settings: ExecutorSettings, n_cells: int) -> CellExecutor:
+    if settings.name == "ray":
         from rocompare.execute.ray import RayExecutor
 
-        return RayExecutor(engine.jobs, engine.device, engine.address, engine.gpus_per_cell)
+        return RayExecutor(settings.jobs, settings.device, settings.address, settings.gpus_per_cell)
     from rocompare.execute.local import local_executor
 
-    return local_executor(max(1, min(engine.jobs or default_jobs(), n_cells)), engine.device)
+    return local_executor(max(1, min(settings.jobs or default_jobs(), n_cells)), settings.device)
 
 
 class _Loop:
@@ -263,7 +264,7 @@ class _Loop:
         self.outcome = outcome
         self.watch = watch
         self.fail_fast = fail_fast
-        self.running: dict[Future[results.CellResult], tuple[CellStatus, FileLock]] = {}
+        self.running: dict[Future[list[SeedRecord]], tuple[CellStatus, FileLock]] = {}
         self.by_label = {status.cell.label: status for status in outcome.cells}
         self.provenance = provenance(device)
         self.stopping = False
@@ -296,6 +297,8 @@ class _Loop:
                 time.sleep(POLL_SECONDS)
         for label, progress in self.executor.events():
             self.by_label[label].progress = progress
+            if progress.message:
+                self.outcome.messages.append(f"{label}: {progress.message}")
         for future in done:
             self._finish(future)
         self.watch(self.outcome.cells)
@@ -314,11 +317,11 @@ class _Loop:
             self._fail(status, f"{folder}: cannot write results: {error}", traceback.format_exc())
             return True
         try:
-            results.clean(folder)
+            store.clean(folder)
             # Another run may have finished seeds since the plan was made.
-            done = results.finished_seeds(self.root, status.cell)
+            done = store.finished_seeds(self.root, status.cell)
             status.missing = tuple(seed for seed in status.cell.seeds if seed not in done)
-            checkpoint = folder / results.CHECKPOINT
+            checkpoint = folder / store.CHECKPOINT
             if status.missing:
                 cell = status.cell.with_seeds(status.missing)
                 future = self.executor.submit(cell, checkpoint.absolute())
@@ -332,15 +335,15 @@ class _Loop:
         lock.release()
         return True
 
-    def _finish(self, future: Future[results.CellResult]) -> None:
+    def _finish(self, future: Future[list[SeedRecord]]) -> None:
         from rocompare.execute.local import CellFailed
         from rocompare.learn.engine import Interrupted
 
         status, lock = self.running.pop(future)
         cell = status.cell.with_seeds(status.missing)
         try:
-            results.save(self.root, cell, future.result(), self.provenance)
-            (self.root / cell.path / results.CHECKPOINT).unlink(missing_ok=True)
+            store.save(self.root, cell, future.result(), self.provenance)
+            (self.root / cell.path / store.CHECKPOINT).unlink(missing_ok=True)
             status.state = "done"
         except Interrupted:
             status.state = "stopped"
@@ -366,7 +369,7 @@ class _Loop:
         self.stopping = self.stopping or self.fail_fast
         try:
             cell = status.cell.with_seeds(status.missing)
-            results.save_failure(self.root, cell, error, trace)
+            store.save_failure(self.root, cell, error, trace)
         except OSError as problem:
             self.outcome.messages.append(f"{status.cell.label}: {problem}")
 

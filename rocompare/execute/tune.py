@@ -33,11 +33,10 @@ import pandas as pd
 import yaml
 from pydantic import ValidationError
 
-from rocompare.analysis.compare import declared_returns
 from rocompare.api import Search
 from rocompare.errors import TuneError
 from rocompare.execute import runner
-from rocompare.results import store as results
+from rocompare.results import files, reader
 from rocompare.suite import registry
 from rocompare.suite.models import (
     MAX_NAME,
@@ -155,7 +154,7 @@ def tune(
                 ]
             )
     spaces = {a.name: space_of(a, search_given) for a in suite.algorithms}
-    scales = {s.name: declared_returns({"name": s.name, "declared": s.declared()}) for s in chosen}
+    scales = {s.name: _scale(s) for s in chosen}
     none: dict[str, list[Trial]] = {a.name: [] for a in suite.algorithms}
     tuning = Tuning(suite, chosen, seeds, search_seed, trials, search_given, none)
     for numbers in rounds(trials):
@@ -168,7 +167,7 @@ def tune(
         statuses: list[runner.CellStatus] = []
         if suite_of_round.algorithms:
             outcome = runner.run_suite(
-                suite_of_round, root, runner.Engine("local", jobs, device), watch=watch
+                suite_of_round, root, runner.ExecutorSettings("local", jobs, device), watch=watch
             )
             if outcome.interrupted:
                 tuning.interrupted = True
@@ -184,6 +183,18 @@ def tune(
             )
         after_round(tuning)
     return tuning
+
+
+def _scale(scenario: ScenarioConfig) -> tuple[float, float]:
+    """The safe and the optimal return, by which trials are scored."""
+    declared = scenario.declared()
+    safe, optimal = declared["safe_return"], declared["optimal_return"]
+    if safe is None or optimal is None:
+        raise TuneError(
+            f"scenario '{scenario.name}': its optimal or safe return is unknown, so there is no "
+            "score to search by"
+        )
+    return float(safe), float(optimal)
 
 
 def refuse_overlap(suite: Suite, seeds: tuple[int, ...]) -> None:
@@ -367,7 +378,7 @@ def _judge(
 
 def _rows(root: Path, cell: Cell) -> pd.DataFrame:
     """The cell's seeds in order; a folder may hold more than this search's."""
-    frame = results.load_results(root / cell.path)
+    frame = reader.load_results(root / cell.path)
     return frame[frame["seed"].isin(cell.seeds)].sort_values("seed")
 
 
@@ -442,7 +453,7 @@ def trials_frame(tuning: Tuning) -> pd.DataFrame:
 
 def save_trials(tuning: Tuning, path: Path) -> None:
     """Write the table of trials as CSV."""
-    results.write_atomic(path, trials_frame(tuning).to_csv(index=False, lineterminator="\n"))
+    files.write(path, trials_frame(tuning).to_csv(index=False, lineterminator="\n"))
 
 
 def summary(tuning: Tuning) -> str:
@@ -458,7 +469,7 @@ def summary(tuning: Tuning) -> str:
 
 def save_suite(tuning: Tuning, source: Path, out: Path) -> None:
     """Write the tuned suite, which began as the file ``source``, to ``out``."""
-    results.write_atomic(out, suite_text(tuning, source.name))
+    files.write(out, suite_text(tuning, source.name))
 
 
 def refuse_other(suite: Suite, source: Path, path: Path) -> None:

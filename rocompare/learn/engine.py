@@ -151,18 +151,15 @@ class _Training:
             streams = Streams(self.cell.seeds, f"beliefs/{self.step}", self.device)
             perceived = self.ro.perceived(streams, self.n_seeds)
         for mode, one in found.items():
-            shares = _numbers(one.in_optimum())
-            for curve, value, share in zip(
-                self.curves, _numbers(one.returns.mean(1)), shares, strict=True
-            ):
-                curve.returns[mode].append(value)
+            means, shares = _numbers(one.returns.mean(1)), _numbers(one.in_optimum())
+            for curve, mean, share in zip(self.curves, means, shares, strict=True):
+                curve.returns[mode].append(mean)
                 curve.in_optimum[mode].append(share)
-        for curve, *values in zip(
-            self.curves, _numbers(executed), _numbers(perceived), strict=True
-        ):
+        ros = zip(self.curves, _numbers(executed), _numbers(perceived), strict=True)
+        for curve, executed_ro, perceived_ro in ros:
             curve.env_steps.append(self.step * self.cell.budget.envs)
-            curve.executed_ro.append(values[0])
-            curve.perceived_ro.append(values[1])
+            curve.executed_ro.append(executed_ro)
+            curve.perceived_ro.append(perceived_ro)
         return found
 
     def answers(self) -> Env:

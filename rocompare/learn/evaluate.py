@@ -94,7 +94,7 @@ class RO:
     def __init__(self, spec: EnvSpec, env: Env, algorithm: Algorithm, device: torch.device) -> None:
         self.spec, self.algorithm, self.device = spec, algorithm, device
         self.measurable = not ro.executed_unavailable(spec, env)
-        self.reward = getattr(env, "reward", None)
+        self.reward: Any = getattr(env, "reward", None)
         self.grid: ro.Grid | None = None
         if not ro.perceived_unavailable(spec, env, algorithm):
             self.grid = ro.grid_of(spec, env, device)

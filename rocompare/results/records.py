@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-FORMAT = 2
+FORMAT: Final = 2
 """Of records; a change that older readers would misread raises it."""
 SUCCESS_SCORE = 0.9
 """A seed succeeds if its score in decentralised execution is at least this."""

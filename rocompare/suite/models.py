@@ -131,8 +131,8 @@ class ScenarioConfig(BaseModel):
         env_class = self.load()
         spec = env_class(env_class.Config.model_validate(self.params), [0], 1).spec
         return {
-            "safe_return": float(spec.safe_return),
-            "optimal_return": float(spec.optimal_return),
+            "safe_return": None if spec.safe_return is None else float(spec.safe_return),
+            "optimal_return": None if spec.optimal_return is None else float(spec.optimal_return),
             "basins": list(spec.basins),
         }
 
