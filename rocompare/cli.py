@@ -51,9 +51,17 @@ class Statistic(StrEnum):
     median = "median"
     iqm = "iqm"
     success = "success"
+    score = "score"
     gap = "gap"
     executed_ro = "executed-ro"
     perceived_ro = "perceived-ro"
+    cost = "cost"
+
+
+class ExecutionName(StrEnum):
+    decentralised = "decentralised"
+    deterministic = "deterministic"
+    shared = "shared"
 
 
 class CheckFormat(StrEnum):
@@ -218,21 +226,20 @@ def table(
         str | None,
         typer.Option(help="Published values beside ours, e.g. paper_table1.", metavar="NAME"),
     ] = None,
-    noiseless: Annotated[
-        bool,
-        typer.Option("--noiseless", help="Returns with the policy's noise set to zero."),
-    ] = False,
+    execution: Annotated[
+        ExecutionName, typer.Option(help="How agents execute their policies.")
+    ] = ExecutionName.decentralised,
 ) -> None:
     """Print mean ± std (or another statistic) of the returns, algorithms x scenarios."""
-    from rocompare.analysis import table as report
+    from rocompare.analysis import render
+    from rocompare.analysis import table as tables
+    from rocompare.results.reader import Results
 
-    _import_from_here()
-    column = "return_noiseless" if noiseless else "return"
-    found = report.return_table(path, column, statistic.value, reference)
+    found = tables.return_table(Results(path), statistic.value, execution.value, reference)
     if form is TableFormat.rich:
-        report.print_table(found, _console())
+        render.print_table(found, _console())
     else:
-        typer.echo(report.render(found, form.value), nl=False)
+        typer.echo(render.render(found, form.value), nl=False)
 
 
 @app.command("list")

@@ -2,7 +2,7 @@
 
 A cell, matched by the names of its scenario and algorithm, is
 
-- **regressed** if its mean return, its rate of seeds in the optimum's basin, or its rate of seeds
+- **regressed** if its mean return, its rate of seeds that succeed, or its rate of seeds
   that do not diverge fell by more than the tolerance, and the fall is significant;
 - **inconclusive** if one of them fell by more than the tolerance without being significant, if
   its seeds are too few for any fall to be significant, or if it failed or is missing in NEW;
@@ -29,11 +29,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 from rocompare.analysis import stats
-from rocompare.analysis.compare import Loaded, Sample, declared_returns, differences, load
+from rocompare.analysis.samples import Loaded, Name, Sample, differences, load
 from rocompare.errors import ResultsError
 
-Name = tuple[str, str]
-"""``(scenario, algorithm)``"""
 PASS, REGRESSED, INCONCLUSIVE = "pass", "regressed", "inconclusive"
 EXIT_CODES = {PASS: 0, REGRESSED: 1, INCONCLUSIVE: 3}
 
@@ -100,11 +98,7 @@ def check(
     old, now = load(reference), load(new)
     if not old.samples:
         raise ResultsError(f"{reference}: no finished seeds to compare with; every cell failed")
-    scales: dict[str, tuple[float, float]] = {}
-    for (scenario, algorithm), config in old.configs.items():
-        if scenario not in scales and (scenario, algorithm) in now.samples:
-            scales[scenario] = declared_returns(config["scenario"])
-    return judge(now, old, scales, tolerance, alpha)
+    return judge(now, old, tolerance, alpha)
 
 
 def _check_options(tolerance: float, alpha: float) -> None:
@@ -117,14 +111,10 @@ def _check_options(tolerance: float, alpha: float) -> None:
 def judge(
     new: Loaded,
     reference: Loaded,
-    scales: Mapping[str, tuple[float, float]],
     tolerance: float,
     alpha: float,
 ) -> Report:
     """The gate on results that are read.
-
-    Args:
-        scales: safe and optimal return of each scenario.
 
     Raises:
         ResultsError: no cell has the seeds to reach ``alpha``.
@@ -149,13 +139,13 @@ def judge(
             text = f"failed in NEW: {failure}" if failure else "missing in NEW"
             verdicts.append(Verdict(*name, reference.samples[name], None, reasons=[text]))
             continue
-        verdict = _measure(name, pairs[name], scales[name[0]], p_values.get(name, {}))
+        verdict = _measure(name, pairs[name], p_values.get(name, {}))
         if name in firing:
             verdict = _with_detectable(verdict, tolerance, reach, alpha / n_rates)
         doubts = [] if name in firing else [_too_few(pairs[name], len(tested), alpha)]
         if failure:
             doubts.append(f"the last attempt failed in NEW: {failure}")
-        changes = differences(reference.configs.get(name), new.configs.get(name))
+        changes = differences(_configuration(reference, name), _configuration(new, name))
         notes = [f"configuration differs: {'; '.join(changes)}"] if changes else []
         verdicts.append(_decide(verdict, tolerance, alpha, doubts, notes))
     notes = [f"in NEW: {note}" for note in new.notes]
@@ -169,6 +159,10 @@ def judge(
         for (scenario, algorithm), error in reference.failures.items()
     ]
     return Report(verdicts, tolerance, alpha, len(tested), notes)
+
+
+def _configuration(loaded: Loaded, name: Name) -> dict[str, Any] | None:
+    return loaded.cells[name].config if name in loaded.cells else None
 
 
 def _unreachable(pairs: Mapping[Name, tuple[Sample, Sample]], alpha: float) -> str:
@@ -224,18 +218,17 @@ def _p_values(pairs: Mapping[Name, tuple[Sample, Sample]]) -> dict[Name, dict[st
 def _measure(
     name: Name,
     pair: tuple[Sample, Sample],
-    scale: tuple[float, float],
     p_values: dict[str, float],
 ) -> Verdict:
     new, old = pair
-    safe, optimal = scale
+    scale = old.scale or 1.0  # where no score is known, falls are in units of reward
     before, after = old.summary, new.summary
     return Verdict(
         *name,
         reference=old,
         new=new,
-        scale=optimal - safe,
-        return_fall=(before.mean - after.mean) / (optimal - safe),
+        scale=scale,
+        return_fall=(before.mean - after.mean) / scale,
         success_fall=old.successes / old.total - new.successes / new.total,
         diverged_rise=new.diverged / new.total - old.diverged / old.total,
         p_return=p_values.get("p_return", math.nan),
@@ -277,7 +270,7 @@ def _decide(
     assert new is not None
     falls = [
         ("the mean return fell", verdict.return_fall, verdict.p_return),
-        ("the rate of seeds in the optimum's basin fell", verdict.success_fall, verdict.p_success),
+        ("the rate of seeds that succeed fell", verdict.success_fall, verdict.p_success),
         ("the rate of seeds that diverge rose", verdict.diverged_rise, verdict.p_diverged),
     ]
     beyond = [(what, by, p) for what, by, p in falls if by > tolerance + _ROUNDING]
@@ -330,7 +323,7 @@ def _details(v: Verdict) -> list[str]:
     if before.n and after.n:
         line += f", {round(-v.return_fall, 2) + 0.0:+.2f} of optimal − safe{_p(v.p_return)}"
     rates = f"{old.successes}/{old.total} → {new.successes}/{new.total}"
-    lines = [line, f"optimum  {rates} seeds{_p(v.p_success)}"]
+    lines = [line, f"success  {rates} seeds{_p(v.p_success)}"]
     if old.diverged or new.diverged:
         lines.append(
             f"diverged {old.diverged}/{old.total} → {new.diverged}/{new.total} seeds"
@@ -340,7 +333,7 @@ def _details(v: Verdict) -> list[str]:
     if math.isfinite(v.detectable_fall):
         found.append(f"a return lower by {v.detectable_fall:.2f} in four cases of five")
     if v.detectable_successes is not None:
-        found.append(f"at most {v.detectable_successes}/{new.total} in the optimum")
+        found.append(f"at most {v.detectable_successes}/{new.total} that succeed")
     lines.append(f"these seeds can find: {'; '.join(found) or 'nothing'}")
     return lines
 
@@ -386,7 +379,7 @@ def _sides(sample: Sample | None) -> dict[str, Any] | None:
         "place": sample.place,
         "mean_return": _number(sample.summary.mean),
         "returns": list(sample.returns),
-        "in_optimum": sample.successes,
+        "successes": sample.successes,
         "diverged": sample.diverged,
         "seeds": sample.total,
     }

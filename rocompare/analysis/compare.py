@@ -2,134 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from rocompare.analysis import stats
+from rocompare.analysis.samples import Loaded, Sample, differences, load
 from rocompare.errors import ResultsError
-from rocompare.results import store as results
 from rocompare.suite import registry
-from rocompare.suite.models import ScenarioConfig
 
 ALPHA = 0.05
 """Level of the tests, and one minus the confidence of the intervals."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The finished seeds of one cell."""
-
-    returns: tuple[float, ...]
-    """``[n]``, of the seeds that have one: those that diverged have none"""
-    successes: int
-    """Seeds that ended in the optimum's basin; those that diverged did not."""
-    total: int
-    """Seeds with a record, diverged ones included."""
-    place: str = ""
-    """``suite/scenario/algorithm/key``"""
-
-    @property
-    def diverged(self) -> int:
-        return self.total - len(self.returns)
-
-    @functools.cached_property
-    def summary(self) -> stats.Summary:
-        return stats.summarise(self.returns)
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What a results folder holds, by ``(scenario, algorithm)``, whatever the suite."""
-
-    samples: dict[tuple[str, str], Sample]
-    configs: dict[tuple[str, str], dict[str, Any]]
-    failures: dict[tuple[str, str], str]
-    """Why the last attempt at a cell failed, which may have finished seeds all the same"""
-    notes: list[str] = field(default_factory=list)
-    """Failures of other configurations than those with seeds"""
-
-
-def load(path: str | Path) -> Loaded:
-    """Read the results below ``path``; a folder in which every cell failed is no error.
-
-    Raises:
-        ResultsError: nothing there, or a name stands for two configurations.
-    """
-    frame, every_config, failed = results.load_with_failures(path)
-    samples: dict[tuple[str, str], Sample] = {}
-    configs: dict[tuple[str, str], dict[str, Any]] = {}
-    # Arrays, not frames: there may be ten thousand cells.
-    rows_of = frame.groupby(["scenario", "algorithm"], sort=False).indices
-    returns, seeds = frame["return"].to_numpy(float), frame["seed"].to_numpy()
-    usable = ~frame["diverged"].to_numpy(bool) & np.isfinite(returns)
-    basin = frame["basin"].to_numpy()
-    cells = results.cells_of(frame)
-    results.refuse_namesakes(cells, path, across_suites=True)
-    for cell in cells:
-        name = cell[1:3]
-        rows = rows_of[name]
-        finite = rows[usable[rows]]
-        finite = finite[np.argsort(seeds[finite], kind="stable")]
-        samples[name] = Sample(
-            returns=tuple(returns[finite].tolist()),
-            successes=int((basin[finite] == "optimum").sum()),
-            total=len(rows),
-            place="/".join(cell),
-        )
-        configs[name] = every_config[cell]
-    return _with_failures(Loaded(samples, configs, {}), failed)
-
-
-def _with_failures(loaded: Loaded, failed: list[tuple[str, str]]) -> Loaded:
-    for place, message in failed:
-        scenario, algorithm = place.split("/")[-3:-1]
-        name = scenario, algorithm
-        error = results.one_line(message)
-        if name in loaded.samples and loaded.samples[name].place != place:
-            loaded.notes.append(f"failed with another configuration: {place}: {error}")
-        else:
-            loaded.failures[name] = error
-    return loaded
-
-
-def declared_returns(scenario: dict[str, Any]) -> tuple[float, float]:
-    """The safe and the optimal return that a resolved ``scenario`` entry's environment declares.
-
-    Environments that do not come with rocompare had theirs recorded when they ran: their code is
-    not run again to read results.
-
-    Raises:
-        ResultsError: a foreign one's are not recorded, or its class no longer takes the parameters.
-    """
-    name, declared = scenario.get("name"), scenario.get("declared")
-    if declared is None and registry.is_foreign(str(scenario.get("env"))):
-        raise ResultsError(
-            f"scenario '{name}': the safe and optimal returns of {scenario.get('env')} are not "
-            "recorded, and its code is not run to read results; run the suite into another folder"
-        )
-    try:
-        if declared is None:
-            declared = ScenarioConfig(
-                name=str(name), env=scenario["env"], params=scenario["params"]
-            ).declared()
-        safe, optimal = float(declared["safe_return"]), float(declared["optimal_return"])
-    except Exception as error:  # a user's environment may fail in any way; say which and how
-        raise ResultsError(
-            f"scenario '{name}': its environment cannot be built, and so its safe and optimal "
-            f"returns are not known: {' '.join(str(error).split())}"
-        ) from error
-    if not (math.isfinite(safe) and math.isfinite(optimal) and safe < optimal):
-        raise ResultsError(
-            f"scenario '{name}': its environment declares the safe return {safe} and the optimal "
-            f"return {optimal}; the optimal one must be the larger"
-        )
-    return safe, optimal
 
 
 @dataclass(frozen=True)
@@ -142,7 +26,7 @@ class Comparison:
     p_return: float
     """Permutation test of the returns; NaN where an algorithm has no return at all."""
     p_success: float
-    """Fisher's test of the rates of seeds in the optimum's basin."""
+    """Fisher's test of the rates of seeds that succeed."""
     family: int
     """Scenarios that the p-values are adjusted for."""
 
@@ -204,7 +88,7 @@ def _notes(
             if (scenario, present) in loaded.samples and (scenario, absent) not in loaded.samples:
                 notes.append(f"not compared: {absent} has no finished seeds on {scenario}")
     for scenario in shared:
-        first, second = loaded.configs[scenario, a], loaded.configs[scenario, b]
+        first, second = loaded.cells[scenario, a].config, loaded.cells[scenario, b].config
         for part in ("scenario", "budget", "evaluation"):
             changes = differences(first.get(part), second.get(part), part)
             if changes:
@@ -213,17 +97,6 @@ def _notes(
         if algorithm in (a, b):
             notes.append(f"failed: {algorithm} on {scenario}: {error}")
     return notes
-
-
-def differences(first: Any, second: Any, key: str = "") -> list[str]:
-    """``key old → new`` for each entry in which two configurations differ."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        lines = []
-        for name in dict.fromkeys([*first, *second]):
-            path = f"{key}.{name}" if key else str(name)
-            lines += differences(first.get(name), second.get(name), path)
-        return lines
-    return [] if first == second else [f"{key} {first} → {second}"]
 
 
 def render(report: Report) -> str:
@@ -241,7 +114,7 @@ def render(report: Report) -> str:
 
 def _described(sample: Sample) -> str:
     low, high = stats.wilson_interval(sample.successes, sample.total)
-    rate = f"optimum {sample.successes}/{sample.total} [{low:.2f}, {high:.2f}]"
+    rate = f"success {sample.successes}/{sample.total} [{low:.2f}, {high:.2f}]"
     s = sample.summary
     if not s.n:
         return f"no return: all of {sample.total} seeds diverged; {rate}"
@@ -251,7 +124,7 @@ def _described(sample: Sample) -> str:
 
 
 def _measured(report: Report, c: Comparison) -> list[str]:
-    rates = f"optimum's basin: Fisher p = {_p(c.p_success)}"
+    rates = f"success: Fisher p = {_p(c.p_success)}"
     over = f" (Holm over {c.family} scenarios)" if c.family > 1 else ""
     if math.isnan(c.p_return):
         return [f"{rates}{over}"]
@@ -280,14 +153,14 @@ def in_words(report: Report, c: Comparison) -> list[str]:
         words.append("Returns cannot be compared: every seed of an algorithm diverged.")
     rates = c.a.successes / c.a.total - c.b.successes / c.b.total
     if stats.significant(c.p_success, ALPHA):
-        words.append(f"{report.a if rates > 0 else report.b} finds the optimum more often.")
+        words.append(f"{report.a if rates > 0 else report.b} succeeds more often.")
     elif rates:
-        words.append("These seeds do not show which finds the optimum more often.")
+        words.append("These seeds do not show which succeeds more often.")
     for name, sample in ((report.a, c.a), (report.b, c.b)):
         if sample.diverged:
             words.append(
                 f"{sample.diverged} of {sample.total} seeds of {name} diverged: they count as "
-                "not in the optimum, and returns are of the others alone."
+                "no success, and returns are of the others alone."
             )
     return words
 

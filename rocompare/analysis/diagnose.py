@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from rocompare.learn import ro
-from rocompare.results import store as results
-from rocompare.suite import registry
+from rocompare.results.reader import Results, StoredCell
 
 QUARTERS = (0.25, 0.5, 0.75, 1.0)
 NOTES = (
@@ -28,29 +26,27 @@ def render(path: str | Path) -> str:
     """The text of ``rocompare diagnose``: a table per scenario, then what is missing and why.
 
     Raises:
-        ResultsError: nothing there, or one name stands for two configurations.
+        ResultsError: nothing there.
     """
-    seeds = results.load_results(path)
-    configs = results.load_configs(path)
-    cells = results.cells_of(seeds)
-    shown = results.shown_scenarios(cells, configs, path)
-    rows = results.with_shown(results.load_diagnosis(path), shown)
-    width = max(len("algorithm"), *(len(cell[2]) for cell in cells))
+    results = Results(path, details=True)
+    rows = results.curves()
+    groups = rows.groupby(["label", "algorithm"], sort=False).indices
+    width = max([len("algorithm"), *(len(cell.algorithm) for cell in results.cells)])
     lines, missing = [], []
-    for scenario in dict.fromkeys(shown.values()):
-        lines.append(scenario)
+    for label in results.labels:
+        lines.append(label)
         shares = "".join(f"{share:>8.0%}" for share in QUARTERS)
         block = len(shares) + len(" ± 00.00 ")  # as wide as what _quarters makes
         titles = "  ".join(f"   {name.replace('_ro', ' RO'):<{block - 3}}" for name in ro.COLUMNS)
         lines.append(f"  {'':<{width}}{titles}".rstrip())
         lines.append(f"  {'algorithm':<{width}}{shares:<{block}}  {shares}")
-        for cell in (cell for cell in cells if shown[cell[:2]] == scenario):
-            own = rows[(rows["scenario"] == scenario) & (rows["algorithm"] == cell[2])]
-            parts = [_quarters(own, name) for name in ro.COLUMNS]
-            lines.append(f"  {cell[2]:<{width}}{'  '.join(parts)}".rstrip())
-            missing += _why_not(cell, own, configs[cell])
+        for cell in (cell for cell in results.cells if cell.label == label):
+            own = rows.iloc[groups[label, cell.algorithm]]
+            parts = [_quarters(own.dropna(subset=[name]), name) for name in ro.COLUMNS]
+            lines.append(f"  {cell.algorithm:<{width}}{'  '.join(parts)}".rstrip())
+            missing += _why_not(cell, own)
         lines.append("")
-    return "\n".join([*lines, *NOTES, *dict.fromkeys(missing)]) + "\n"
+    return "\n".join([*lines, *NOTES, *dict.fromkeys(missing), *results.notes]) + "\n"
 
 
 def _quarters(rows: pd.DataFrame, name: str) -> str:
@@ -67,34 +63,17 @@ def _quarters(rows: pd.DataFrame, name: str) -> str:
     return "".join(f"{text:>8}" for text in texts) + f"{end:<9}"
 
 
-def _why_not(
-    cell: tuple[str, str, str, str], rows: pd.DataFrame, config: dict[str, Any]
-) -> list[str]:
+def _why_not(cell: StoredCell, rows: pd.DataFrame) -> list[str]:
     """Which of the two a cell has no values of, and for what reason."""
     absent = [name for name in ro.COLUMNS if rows[name].isna().all()]
     if not absent:
         return []
-    _, scenario, algorithm, _ = cell
-    # Reading results runs nobody else's code. What is absent of a foreign algorithm alone is absent
-    # because it has no beliefs.
-    if registry.is_foreign(config["scenario"]["env"]):
-        return [f"n/a: {scenario}: not measured in an environment that is not rocompare's own"]
-    try:
-        env_class = registry.load("environment", config["scenario"]["env"])
-        params = env_class.Config.model_validate(config["scenario"]["params"])
-        env = env_class(params, [0], 1)
-        executed = ro.executed_unavailable(env.spec, env)
-        use = config["algorithm"]["use"]
-        shipped = use in registry.ALGORITHMS.values()
-        believer = registry.load("algorithm", use) if shipped else object
-        perceived = ro.perceived_unavailable(env.spec, env, believer)
-    except Exception as error:  # a user's classes may fail in any way; say which and how
-        reason = f"its classes cannot be built: {' '.join(str(error).split())}"
-        return [f"n/a: {scenario} · {algorithm}: {reason}"]
-    if executed:
-        return [f"n/a: {scenario}: {executed}"]
-    if perceived and absent == ["perceived_ro"]:
-        place = scenario if hasattr(believer, "beliefs") else algorithm
-        return [f"n/a: perceived RO, {place}: {perceived}"]
-    reason = "trained before these were recorded, or diverged; train it anew into another folder"
-    return [f"n/a: {scenario} · {algorithm}: {reason}"]
+    where = f"n/a: {cell.label} · {cell.algorithm}"
+    if len(absent) == len(ro.COLUMNS):
+        return [f"{where}: neither was measured: the game allows it not, or every seed diverged"]
+    if absent == ["perceived_ro"]:
+        return [
+            f"{where}: perceived RO was not measured: it needs a game of one step with up to "
+            f"{max(ro.GRID)} agents, and an algorithm that says what its agents believe"
+        ]
+    return [f"{where}: executed RO was not measured of decentralised execution"]

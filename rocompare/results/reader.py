@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rocompare.errors import ResultsError
 from rocompare.results import files
@@ -86,6 +87,12 @@ class StoredCell:
     @property
     def optimal_return(self) -> float | None:
         return self._declared("optimal_return")
+
+    @property
+    def scale(self) -> float | None:
+        """The optimal return minus the safe one: the unit of scores."""
+        safe, optimal = self.safe_return, self.optimal_return
+        return None if safe is None or optimal is None else optimal - safe
 
     def _declared(self, name: str) -> float | None:
         value = self.config["scenario"]["declared"].get(name)
@@ -184,12 +191,17 @@ class Results:
         """The scenarios, as tables call them."""
         return list(dict.fromkeys(cell.label for cell in self.cells))
 
+    def rows_of_cells(self) -> Iterator[tuple[StoredCell, NDArray[np.intp]]]:
+        """Each cell with the positions of its rows in ``seeds``."""
+        groups = self.seeds.groupby(["suite", "scenario", "algorithm", "key"], sort=False)
+        places = {"/".join(map(str, names)): at for names, at in groups.indices.items()}  # type: ignore[call-overload]
+        for cell in self.cells:
+            yield cell, places[cell.place]
+
     def by_cell(self) -> Iterator[tuple[StoredCell, pd.DataFrame]]:
         """Each cell with its rows of ``seeds``."""
-        groups = self.seeds.groupby(["suite", "scenario", "algorithm", "key"], sort=False)
-        places = {"/".join(map(str, names)): at for names, at in groups.indices.items()}
-        for cell in self.cells:
-            yield cell, self.seeds.iloc[places[cell.place]]
+        for cell, rows in self.rows_of_cells():
+            yield cell, self.seeds.iloc[rows]
 
     def curves(self) -> pd.DataFrame:
         """Every evaluation of every seed, with ``CURVE_COLUMNS``; needs ``details``."""
