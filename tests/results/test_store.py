@@ -13,7 +13,7 @@ import rocompare
 from rocompare.errors import ResultsError
 from rocompare.results import store as results
 from rocompare.results.store import COLUMNS, CellResult, SeedResult
-from rocompare.suite.models import parse_suite
+from rocompare.suite.load import parse_suite
 
 SUITE = """
 name: demo
