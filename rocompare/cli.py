@@ -506,7 +506,7 @@ def report_(
 
 
 def _load_suite(path: Path, allow_local_code: bool) -> Any:
-    from rocompare.suite.models import load_suite
+    from rocompare.suite.load import load_suite
 
     _import_from_here()
     return load_suite(path, allow_local_code)

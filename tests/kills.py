@@ -21,7 +21,7 @@ import torch
 from rocompare.execute.runner import Engine, run_suite
 from rocompare.learn import engine
 from rocompare.suite import registry
-from rocompare.suite.models import parse_suite
+from rocompare.suite.load import parse_suite
 from tests.support.helpers import contents
 
 SUITE = """

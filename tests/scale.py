@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 
 from rocompare.results import store as results
-from rocompare.suite.models import Cell, parse_suite
+from rocompare.suite.load import parse_suite
+from rocompare.suite.models import Cell
 
 
 def suite_text(cells: int, seeds: int) -> str:

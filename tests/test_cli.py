@@ -12,7 +12,7 @@ import pytest
 
 from rocompare.dev import bench
 from rocompare.suite import registry
-from rocompare.suite.models import parse_suite
+from rocompare.suite.load import parse_suite
 from tests.support.helpers import assert_same_weights
 
 SUITE = """

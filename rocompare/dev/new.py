@@ -88,7 +88,7 @@ TEST_ALGORITHM = '''\
 import pytest
 import torch
 from rocompare.dev import doctor
-from rocompare.suite.models import parse_suite
+from rocompare.suite.load import parse_suite
 from rocompare.learn.engine import train_cell
 
 from @name import @Class

@@ -8,7 +8,7 @@ from rocompare.analysis import plots
 from rocompare.analysis import table as report
 from rocompare.errors import ResultsError
 from rocompare.results import store as results
-from rocompare.suite.models import parse_suite
+from rocompare.suite.load import parse_suite
 from tests.support.made_up import run, seed_result
 
 SUITE = """

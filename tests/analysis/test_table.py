@@ -14,7 +14,7 @@ from rocompare.analysis import table as report
 from rocompare.errors import ResultsError
 from rocompare.results import store as results
 from rocompare.suite import registry
-from rocompare.suite.models import parse_suite
+from rocompare.suite.load import parse_suite
 from tests.results.test_store import cell_result
 from tests.support import made_up
 

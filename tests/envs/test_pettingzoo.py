@@ -13,7 +13,7 @@ from rocompare.errors import SuiteError
 from rocompare.execute.runner import Engine, run_suite
 from rocompare.results import store as results
 from rocompare.suite import registry
-from rocompare.suite.models import parse_suite
+from rocompare.suite.load import parse_suite
 from tests.support.helpers import CPU
 
 pytest.importorskip("pettingzoo")

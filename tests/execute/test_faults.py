@@ -29,7 +29,7 @@ from rocompare.errors import ResultsError
 from rocompare.execute.runner import Engine, run_suite
 from rocompare.learn import engine
 from rocompare.results import store as results
-from rocompare.suite.models import parse_suite
+from rocompare.suite.load import parse_suite
 from tests.support import made_up
 from tests.support.helpers import contents
 

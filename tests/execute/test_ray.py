@@ -20,7 +20,7 @@ import ray  # noqa: E402
 # gone
 from rocompare.execute.ray import ATTEMPTS, RayExecutor  # noqa: E402
 from rocompare.execute.runner import Engine, run_suite  # noqa: E402
-from rocompare.suite.models import parse_suite  # noqa: E402
+from rocompare.suite.load import parse_suite  # noqa: E402
 from tests.support.helpers import contents  # noqa: E402
 
 SUITE = """

@@ -16,7 +16,7 @@ import rocompare
 from rocompare.errors import ResultsError
 from rocompare.execute import runner
 from rocompare.execute.runner import Engine, plan, run_suite
-from rocompare.suite.models import parse_suite
+from rocompare.suite.load import parse_suite
 from tests.support.helpers import contents
 
 SMALL = """

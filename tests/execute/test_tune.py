@@ -14,7 +14,7 @@ from rocompare import api
 from rocompare.errors import SuiteError, TuneError
 from rocompare.execute import tune
 from rocompare.suite import registry
-from rocompare.suite.models import load_suite, parse_suite
+from rocompare.suite.load import load_suite, parse_suite
 from tests.support.made_up import run
 
 SUITE = """

@@ -11,7 +11,7 @@ from rocompare.learn import engine, ro
 from rocompare.learn.engine import Interrupted, _Training, train_cell
 from rocompare.learn.ro import executed_ro
 from rocompare.suite import registry
-from rocompare.suite.models import parse_suite
+from rocompare.suite.load import parse_suite
 from tests.support.probe import Recorder
 
 SUITE = """

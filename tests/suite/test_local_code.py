@@ -9,7 +9,7 @@ from rocompare.errors import ResultsError, SuiteError, UnknownName
 from rocompare.execute.runner import Engine, plan, run_suite
 from rocompare.results import store as results
 from rocompare.suite import registry
-from rocompare.suite.models import load_suite
+from rocompare.suite.load import load_suite
 from tests.support.made_up import run
 
 ALGORITHM = """

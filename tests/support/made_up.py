@@ -4,7 +4,7 @@ from typer.testing import CliRunner
 
 from rocompare import cli
 from rocompare.results import store as results
-from rocompare.suite.models import parse_suite
+from rocompare.suite.load import parse_suite
 
 SUITE = """
 name: made_up
