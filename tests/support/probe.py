@@ -91,7 +91,7 @@ class OddError(Exception):
 class Recorder(api.Algorithm):
     """Learns nothing; remembers what the engine gave it. ``mean`` moves with each update.
 
-    It executes its mean, and 0.5 less when deterministic, 0.25 less when shared.
+    It executes its mean, and 0.5 less when deterministic, 0.2 less when shared.
     """
 
     actions = ("continuous", "discrete")
@@ -124,7 +124,7 @@ class Recorder(api.Algorithm):
         shape = obs.shape[1], self.spec.n_agents, self.spec.action_dim
         if mode == "explore":
             return self.explore.uniform(*shape) * 2 - 1
-        less = {"decentralised": 0.0, "deterministic": 0.5, "shared": 0.25}[mode]
+        less = {"decentralised": 0.0, "deterministic": 0.5, "shared": 0.2}[mode]
         return (self.mean - less).view(-1, 1, 1, 1).expand(-1, *shape).clamp(-1, 1)
 
     def observe(self, transition):
