@@ -233,7 +233,7 @@ def test_latex_escapes_names(folder):
 def test_latex_compiles(folder, tmp_path_factory):
     tables = [table_of(folder, statistic=name) for name in table.DEFINITIONS]
     tables.append(table_of(folder, reference="paper_table1"))
-    body = "\\par\n".join(render.render(found, "latex") for table in tables)
+    body = "\\par\n".join(render.render(one, "latex") for one in tables)
     page = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}" + body
     where = tmp_path_factory.mktemp("latex")
     (where / "page.tex").write_text(page + "\\end{document}\n", encoding="utf-8")
