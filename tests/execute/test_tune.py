@@ -106,8 +106,7 @@ def test_every_algorithm_has_the_same_trials_and_each_its_score(tmp_path):
             assert (t.env_steps, t.updates) == (2 * 2 * 4, 2 * 2 * 8)  # two scenarios, two seeds
             assert float(f"{at:.4g}") == at
             assert isinstance(t.values["steps"], int) and 1 <= t.values["steps"] <= 64
-        best = tuning.best(name)
-        assert best.judgement.score == max(t.judgement.score for t in trials) > trials[0].score
+        assert tuning.best(name).judgement.rank == max(t.judgement.rank for t in trials)
     assert said(tuning)[1:11] != said(tuning)[19:29]
 
 
@@ -117,14 +116,14 @@ def test_what_the_suite_sets_can_be_searched_too_from_its_values_on(tmp_path):
     for name, at, random_fraction in (("aim", 0.25, 0.3), ("other", -0.5, 0.25)):
         first, *rest = tuning.trials[name]
         assert (first.values["at"], first.values["random_fraction"]) == (at, random_fraction)
-        assert len({t.values["at"] for t in rest}) == 3
+        assert len({t.values["at"] for t in rest}) == len(rest) >= 3
         # 99 steps are outside the range that is searched, and so stay.
         assert ("steps" in first.values) == (name == "other")
     text = tuned.suite_text(tuning, "aims.yaml")
     assert "# which began with the values set there," in text.splitlines()
-    tuned = parse_suite(text)
-    assert tuned.algorithms[0].params["steps"] == 99
-    assert tuned.algorithms[0].params["at"] == tuning.best("aim").values["at"]
+    made = parse_suite(text)
+    assert made.algorithms[0].params["steps"] == 99
+    assert made.algorithms[0].params["at"] == tuning.best("aim").values["at"]
     assert "began" not in tuned.suite_text(search(tmp_path, 4, given), "aims.yaml")
 
 
@@ -155,12 +154,12 @@ def test_a_search_continues_where_it_stopped(tmp_path):
 
     assert search(parts, 17, watch=ctrl_c).signal
     stamps = {p: p.stat().st_mtime_ns for p in parts.rglob("seed_*.json")}
-    assert 7 * 2 * 2 * 2 <= len(stamps) < 17 * 2 * 2 * 2
+    assert (11 + 7) * 2 * 2 <= len(stamps) < (26 + 17) * 2 * 2
     again = search(parts, 17)
     assert said(again) == said(whole)
     assert not again.signal
     assert all(p.stat().st_mtime_ns == stamp for p, stamp in stamps.items())
-    assert len(list(parts.rglob("seed_*.json"))) == 17 * 2 * 2 * 2
+    assert len(list(parts.rglob("seed_*.json"))) == (26 + 17) * 2 * 2
 
 
 def test_scores_by_hand():
@@ -235,7 +234,8 @@ def test_what_diverges_or_fails_is_data(tmp_path, bad, diverged, error):
         else:
             assert t.judgement is None
     assert all(t.error == "" and t.judgement is not None for t in trials if t not in wrong)
-    assert tuning.best("aim") not in wrong
+    if bad != "one seed":  # half of its seeds may still succeed where no other's do
+        assert tuning.best("aim") not in wrong
     assert tuning.trials["other"][3].error == ""
 
 
@@ -243,20 +243,19 @@ def test_the_tuned_suite_is_a_suite_with_the_best_values(tmp_path):
     text = SUITE.replace("scenarios:", "scenarios:") + "reference: paper_table1\n"
     tuning = search(tmp_path, 11, text)
     written = tuned.suite_text(tuning, "aims.yaml")
-    tuned, suite = parse_suite(written), parse_suite(text)
-    assert tuned.name == "aims_tuned"
+    made, suite = parse_suite(written), parse_suite(text)
+    assert made.name == "aims_tuned"
     for part in ("seeds", "budget", "evaluation", "scenarios", "reference"):
-        assert getattr(tuned, part) == getattr(suite, part)
-    for before, after in zip(suite.algorithms, tuned.algorithms, strict=True):
+        assert getattr(made, part) == getattr(suite, part)
+    for before, after in zip(suite.algorithms, made.algorithms, strict=True):
         assert after.name == f"{before.name}_tuned"  # beside the untuned in one table
         assert after.use == before.use
         assert after.params == before.params | tuning.best(before.name).values
     head = [line for line in written.splitlines() if line.startswith("#")]
-    assert any("11 trials on the tuning seeds 1000..1001" in line for line in head)
-    assert any(re.match(r"# aim +\d+ of 0\.\.10 ", line) for line in head)
-    assert all(len(line) <= 100 for line in head)
+    assert any("on the tuning seeds 1000..1001, none of which" in line for line in head)
+    assert any(re.match(r"# aim +3 +17 +\d+ +\d/4 ", line) for line in head)
     frame = tuned.trials_frame(tuning)
-    assert len(frame) == 22
+    assert len(frame) == 17 + 11
     assert frame["best"].sum() == 2
     assert frame["return:wide"][0] == pytest.approx(0.0, abs=1e-6)  # -0.5 is the safe hill's top
 
@@ -264,13 +263,13 @@ def test_the_tuned_suite_is_a_suite_with_the_best_values(tmp_path):
 def test_names_that_yaml_would_read_otherwise_are_quoted(tmp_path):
     text = SUITE.replace("  narrow:", '  "1.5":').replace("  wide:", '  "null":')
     text = text.replace("  other:", '  "1e3":')
-    tuned = parse_suite(tuned.suite_text(search(tmp_path, 1, text), "aims.yaml"))
-    assert {s.name for s in tuned.scenarios} == {"1.5", "null"}
-    assert {a.name for a in tuned.algorithms} == {"aim_tuned", "1e3_tuned"}
+    made = parse_suite(tuned.suite_text(search(tmp_path, 1, text), "aims.yaml"))
+    assert {s.name for s in made.scenarios} == {"1.5", "null"}
+    assert {a.name for a in made.algorithms} == {"aim_tuned", "1e3_tuned"}
 
 
 def test_tuning_seeds_are_seeds(tmp_path):
-    with pytest.raises(SuiteError, match="from 0 to 2"):
+    with pytest.raises(TuneError, match="from 0 to 2"):
         search(tmp_path, 1, seeds=(2**63 - 1, 2**63))
 
 
@@ -353,18 +352,20 @@ def test_the_command(tmp_path):
     file, trials = tmp_path / "aims.yaml", tmp_path / "trials"
     file.write_text(SUITE)
     command = "tune", file, "--trials", 3, "--seeds", 2, "--results", trials, "--jobs", 1
+    command = *command, "--confirm", 2
     answer = run(*command)
     assert answer.exit_code == 0, answer.output
-    assert "3/3 trials; best scores: aim " in answer.output
+    assert "8/8 trials; best: aim " in answer.output
     table = (trials / "aims" / "trials.csv").read_text().splitlines()
-    assert len(table) == 7
+    assert len(table) == 1 + 5 + 3
     assert table[0].startswith(
-        "algorithm,trial,best,score,return:wide,return:narrow,diverged,error"
+        "algorithm,trial,best,successes,total,score,low,confirmed_successes,confirmed_total,"
+        "confirmed_score,confirmed_low,return:wide,return:narrow,diverged,error"
     )
     tuned = load_suite(tmp_path / "aims_tuned.yaml")
     first = (tmp_path / "aims_tuned.yaml").read_text()
     assert run(*command).exit_code == 0  # it may write its own file again
-    assert (tmp_path / "aims_tuned.yaml").read_text().splitlines()[9:] == first.splitlines()[9:]
+    assert (tmp_path / "aims_tuned.yaml").read_text() == first
     answer = run("run", tmp_path / "aims_tuned.yaml", "--results", tmp_path / "r", "--jobs", 1)
     assert "12 seeds trained" in answer.output
     assert tuned.seeds == (0, 1, 2)
