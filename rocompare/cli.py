@@ -375,7 +375,9 @@ def doctor(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="CLASS", help="'package.module:Class', './file.py:Class' or a name."
+            metavar="CLASS",
+            help="'package.module:Class', './file.py:Class', a name, or a function that makes a "
+            "PettingZoo environment.",
         ),
     ],
     allow_local_code: LocalCodeOption = False,
@@ -388,8 +390,7 @@ def doctor(
     try:
         folder = Path.cwd() if allow_local_code else None
         local = registry.local_file(name, folder) if registry.is_local(name) else None
-        kind = registry.kind_of(name, local)
-        cls = registry.load(kind, name, local)
+        cls, kind = doctor_module.find(name, local)
     except UnknownName as error:
         raise SuiteError([str(error)]) from None
     findings = doctor_module.examine(cls, kind)
@@ -405,17 +406,39 @@ def doctor(
 class NewKind(StrEnum):
     algorithm = "algorithm"
     environment = "environment"
+    suite = "suite"
 
 
 @app.command()
 def new(
     kind: Annotated[NewKind, typer.Argument(help="What to write.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the file: NAME.py.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the file: NAME.py or NAME.yaml.")],
+    algorithm: Annotated[
+        list[str] | None,
+        typer.Option(help="Suite: an algorithm to compare; repeatable.", metavar="CLASS"),
+    ] = None,
+    environment: Annotated[
+        list[str] | None,
+        typer.Option(help="Suite: an environment to learn in; repeatable.", metavar="CLASS"),
+    ] = None,
+    allow_local_code: LocalCodeOption = False,
 ) -> None:
-    """Write a working skeleton, NAME.py, and its test, test_NAME.py, into this folder."""
+    """Write a working skeleton into this folder: a class and its test, or a suite for a class.
+
+    CLASS is 'package.module:Class', './file.py:Class', a name of `rocompare list`, or a function
+    that makes a PettingZoo environment.
+    """
     from rocompare.dev import new as skeleton
 
-    for line in skeleton.write(kind.value, name, Path.cwd()):
+    here, classes = Path.cwd(), (algorithm or [], environment or [])
+    if kind is NewKind.suite:
+        _import_from_here()
+        lines = skeleton.write_suite(name, here, *classes, allow_local_code)
+    elif any(classes) or allow_local_code:
+        _fail(f"--algorithm, --environment and --allow-local-code are for a suite, not {kind}")
+    else:
+        lines = skeleton.write(kind.value, name, here)
+    for line in lines:
         typer.echo(line)
 
 
