@@ -126,23 +126,40 @@ class ThreadExecutor:
 
 
 @contextlib.contextmanager
-def _sigint_held() -> Iterator[None]:
-    """Ctrl-C reaches every process of the terminal; the runner alone decides what it means.
+def _for_workers() -> Iterator[None]:
+    """What processes inherit that start within.
 
-    A worker must be deaf to it from its first moment, not only once its imports are done, and so
-    inherits the mask. This process hears it afterwards.
+    Ctrl-C reaches every process of the terminal; the runner alone decides what it means. A worker
+    must be deaf to it from its first moment, not only once its imports are done, and so inherits
+    the mask. This process hears it afterwards.
+
+    Until a worker has this process's ``sys.path``, Python would import from the working folder
+    first, where a file may have the name of a module of the standard library.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    path = os.environ.get(_SAFE_PATH)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    os.environ[_SAFE_PATH] = "1"
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _restore(path)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+_SAFE_PATH = "PYTHONSAFEPATH"
+
+
+def _restore(path: str | None) -> None:
+    os.environ.pop(_SAFE_PATH, None)
+    if path is not None:
+        os.environ[_SAFE_PATH] = path
 
 
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(events: Any, stop: Any) -> None:
+def _start_worker(events: Any, stop: Any, path: str | None) -> None:
+    _restore(path)  # an environment may start programs of its own
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker.update(events=events, stop=stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -173,9 +190,11 @@ class _Slot:
         context = multiprocessing.get_context("spawn")  # a fork of torch's threads may hang
         # Its sending end stays open here, so that a killed worker is silence and no end of file.
         self.events, self.sender = context.Pipe(duplex=False)
-        self.pool = ProcessPoolExecutor(
-            1, context, initializer=_start_worker, initargs=(self.sender, stop)
-        )
+        settings = self.sender, stop, os.environ.get(_SAFE_PATH)
+        with _for_workers():
+            self.pool = ProcessPoolExecutor(
+                1, context, initializer=_start_worker, initargs=settings
+            )
         self.future: Future[list[SeedRecord]] | None = None
 
     @property
@@ -183,7 +202,7 @@ class _Slot:
         return self.future is None or self.future.done()
 
     def submit(self, cell: Cell, device: str, checkpoint: Path) -> Future[list[SeedRecord]]:
-        with _sigint_held():  # inherited by a worker that starts now
+        with _for_workers():
             self.future = self.pool.submit(_train_in_worker, cell, device, checkpoint)
         return self.future
 
