@@ -151,7 +151,7 @@ def run(
     allow_local_code: LocalCodeOption = False,
 ) -> None:
     """Train what a suite still lacks. Finished seeds are kept; an interrupted run continues."""
-    from rocompare.execute import runner
+    from rocompare.execute import provenance, runner
     from rocompare.execute.display import Display
 
     chosen = _load_suite(suite, allow_local_code, settings).select(seeds, algorithm, scenario)
@@ -181,14 +181,14 @@ def run(
         _say(f"  see {results / status.cell.path / 'failure.json'}")
     if outcome.interrupted:
         _print_cells(outcome.cells)
-        _say(f"interrupted; {line}\ncontinue with: {runner.command_line()}")
+        _say(f"interrupted; {line}\ncontinue with: {provenance.command_line()}")
         if outcome.at_once:
-            _end_at_once(130)
-        raise typer.Exit(130)
+            _end_at_once(outcome.exit_code)
+        raise typer.Exit(outcome.exit_code)
     console.print(line, markup=False, highlight=False, soft_wrap=True)
     if outcome.failed:
         if fail_fast:
-            _say(f"stopped at the first failure; continue with: {runner.command_line()}")
+            _say(f"stopped at the first failure; continue with: {provenance.command_line()}")
         raise typer.Exit(1)
 
 

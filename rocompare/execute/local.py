@@ -10,7 +10,6 @@ import contextlib
 import multiprocessing
 import os
 import queue
-import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, Thre
 from pathlib import Path
 from typing import Any, Protocol
 
+from rocompare.execute import signals
 from rocompare.learn.engine import Interrupted, Progress, train_cell
 from rocompare.results.records import SeedRecord
 from rocompare.suite.models import Cell
@@ -126,41 +126,35 @@ class ThreadExecutor:
 
 
 @contextlib.contextmanager
-def _for_workers() -> Iterator[None]:
-    """What processes inherit that start within.
+def _safe_path() -> Iterator[None]:
+    """Processes that start within import nothing from the working folder.
 
-    Ctrl-C reaches every process of the terminal; the runner alone decides what it means. A worker
-    must be deaf to it from its first moment, not only once its imports are done, and so inherits
-    the mask. This process hears it afterwards.
-
-    Until a worker has this process's ``sys.path``, Python would import from the working folder
-    first, where a file may have the name of a module of the standard library.
+    Python puts it first until a worker has this process's ``sys.path``, and a file there may have
+    the name of a module of the standard library.
     """
-    path = os.environ.get(_SAFE_PATH)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = os.environ.get(_SAFE_PATH)
     os.environ[_SAFE_PATH] = "1"
     try:
         yield
     finally:
-        _restore(path)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _restore(before)
 
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 
 
-def _restore(path: str | None) -> None:
+def _restore(value: str | None) -> None:
     os.environ.pop(_SAFE_PATH, None)
-    if path is not None:
-        os.environ[_SAFE_PATH] = path
+    if value is not None:
+        os.environ[_SAFE_PATH] = value
 
 
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(events: Any, stop: Any, path: str | None) -> None:
-    _restore(path)  # an environment may start programs of its own
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _start_worker(events: Any, stop: Any, safe_path: str | None) -> None:
+    _restore(safe_path)  # an environment may start programs of its own
+    signals.ignore()
     _worker.update(events=events, stop=stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -191,7 +185,7 @@ class _Slot:
         # Its sending end stays open here, so that a killed worker is silence and no end of file.
         self.events, self.sender = context.Pipe(duplex=False)
         settings = self.sender, stop, os.environ.get(_SAFE_PATH)
-        with _for_workers():
+        with _safe_path():
             self.pool = ProcessPoolExecutor(
                 1, context, initializer=_start_worker, initargs=settings
             )
@@ -202,7 +196,7 @@ class _Slot:
         return self.future is None or self.future.done()
 
     def submit(self, cell: Cell, device: str, checkpoint: Path) -> Future[list[SeedRecord]]:
-        with _for_workers():
+        with signals.held(), _safe_path():  # both are inherited by a worker that starts now
             self.future = self.pool.submit(_train_in_worker, cell, device, checkpoint)
         return self.future
 

@@ -31,7 +31,7 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert frame["diverged"].tolist() == [False, False, True]
     assert frame["usable"].tolist() == [True, True, False]
     assert frame["scenario"].tolist() == ["easy", "easy", "hard"]
-    assert frame["algorithm"].tolist() == ["svnr", "svnr", "maddpg"]
+    assert frame["algorithm"].tolist() == ["small", "small", "maddpg"]
     assert frame["executed_ro"].tolist() == [1.0, 1.0, 1.0]
     assert set(frame["key"]) == {CELLS[0].key, CELLS[3].key}
 
@@ -67,7 +67,7 @@ def test_part_of_a_folder_can_be_loaded(tmp_path):
     assert len(rocompare.load_results(tmp_path)) == 4
     assert len(rocompare.load_results(tmp_path / "demo" / "easy")) == 2
     one = rocompare.load_results(tmp_path / CELLS[0].path)
-    assert one[["suite", "scenario", "algorithm"]].values.tolist() == [["demo", "easy", "svnr"]]
+    assert one[["suite", "scenario", "algorithm"]].values.tolist() == [["demo", "easy", "small"]]
 
 
 def test_curves_have_a_row_per_evaluation(tmp_path):
@@ -281,7 +281,7 @@ def test_a_users_folder_called_reference_is_read_like_any_other(tmp_path):
 
 
 def test_an_edited_suite_leaves_its_older_keys_behind(tmp_path):
-    edited = parse_suite(SUITE.replace("svnr: {}", "svnr: {hidden: 32}")).cells()
+    edited = parse_suite(SUITE.replace("hidden: 16", "hidden: 32")).cells()
     save(tmp_path, CELLS[0], [0, 1], {"time": "2026-01-01"})
     save(tmp_path, edited[0], [0], {"time": "2026-02-01"})
     found = Results(tmp_path)
@@ -304,7 +304,7 @@ def test_seeds_of_several_versions_are_said_to_be_mixed(tmp_path):
     save(tmp_path, CELLS[0], [2], made | {"device": "cuda"})
     save(tmp_path, CELLS[1], [2], made)
     assert Results(tmp_path).notes == [
-        "mixed: easy · svnr: 2 seeds of rocompare 0.2, torch 2.13, cpu; 1 seeds of rocompare 0.2, "
+        "mixed: easy · small: 2 seeds of rocompare 0.2, torch 2.13, cpu; 1 seeds of rocompare 0.2, "
         "torch 2.13, cuda"
     ]
 
@@ -318,7 +318,7 @@ def test_one_name_for_different_games_is_told_apart_by_suite(tmp_path):
 
 def test_folders_with_odd_names_are_read(tmp_path):
     shutil.copytree(save(tmp_path, CELLS[0], [0]).parents[2], tmp_path / "x" / "$\\frac$")
-    os.mkdir(os.fsencode(tmp_path / "x") + b"/\xff")
+    (tmp_path / "x" / os.fsdecode(b"\xff")).mkdir()
     assert Results(tmp_path / "x").seeds["suite"].tolist() == ["$\\frac$"]
 
 

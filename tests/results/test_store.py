@@ -19,7 +19,7 @@ name: demo
 seeds: 3
 budget: {env_steps: 100}
 evaluation: {episodes: 2, points: 2}
-algorithms: {svnr: {}, maddpg: {}}
+algorithms: {small: {use: maddpg, hidden: 16}, maddpg: {}}
 scenarios: {easy: {env: max_of_three}, hard: {env: max_of_three, s2: 1.5}}
 """
 CELLS = parse_suite(SUITE).cells()
@@ -58,7 +58,7 @@ def test_two_machines_folders_copied_into_each_other_are_one(tmp_path):
     save(tmp_path / "b", CELLS[1], [0])
     shutil.copytree(tmp_path / "b", tmp_path / "a", dirs_exist_ok=True)
     found = Results(tmp_path / "a", details=True)
-    assert found.seeds["seed"].tolist() == [0, 1, 2, 0]
+    assert found.seeds["seed"].tolist() == [0, 0, 1, 2]
     assert found.curves().groupby(["algorithm", "seed"]).size().tolist() == [2, 2, 2, 2]
 
 

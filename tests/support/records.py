@@ -13,9 +13,9 @@ def make_record(seed, returns=(1.0, 2.0), *, env_steps=100, **changes):
     modes = "decentralised", "deterministic"
     values = {
         "seed": seed,
-        "returns": {mode: returns for mode in modes},
-        "in_optimum": {mode: in_optimum for mode in modes},
-        "basin": {mode: "optimum" if in_optimum else "safe" for mode in modes},
+        "returns": dict.fromkeys(modes, returns),
+        "in_optimum": dict.fromkeys(modes, in_optimum),
+        "basin": dict.fromkeys(modes, "optimum" if in_optimum else "safe"),
         "diverged": mean is None,
         "env_steps": env_steps,
         "updates": 180,
