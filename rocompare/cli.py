@@ -6,13 +6,14 @@ check is inconclusive; 130 interrupted.
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
-from rocompare.errors import SuiteError, TuneError, UnknownName, UserError
+from rocompare.errors import SuiteError, TuneError, UnknownName, UserError, printable
 
 app = typer.Typer(
     name="rocompare",
@@ -70,14 +71,30 @@ class CheckFormat(StrEnum):
     junit = "junit"
 
 
-SuiteArgument = Annotated[Path, typer.Argument(metavar="SUITE", help="Suite file (YAML).")]
+SuiteArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SUITE",
+        help="Suite file (YAML), or the name of one that ships; see `rocompare list suites`.",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Another value than SUITE's, e.g. svnr.policy_lr=0.01, SCENARIO.s2=1.2 or "
+        "budget.env_steps=500; repeatable.",
+        metavar="NAME.KEY=VALUE",
+    ),
+]
 ResultsOption = Annotated[Path, typer.Option("--results", help="Folder that results go to.")]
 
 LocalCodeOption = Annotated[
     bool,
     typer.Option(
         "--allow-local-code",
-        help="Run classes in files ('./file.py:Class'), with all your rights.",
+        help="Run code that lies here ('module:Class' in this folder, './file.py:Class' beside "
+        "SUITE), with all your rights.",
     ),
 ]
 
@@ -130,13 +147,14 @@ def run(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what would be trained, and train nothing.")
     ] = False,
+    settings: SetOption = None,
     allow_local_code: LocalCodeOption = False,
 ) -> None:
     """Train what a suite still lacks. Finished seeds are kept; an interrupted run continues."""
     from rocompare.execute import provenance, runner
     from rocompare.execute.display import Display
 
-    chosen = _load_suite(suite, allow_local_code).select(seeds, algorithm, scenario)
+    chosen = _load_suite(suite, allow_local_code, settings).select(seeds, algorithm, scenario)
     if plan:
         _print_plan(chosen, results, jobs)
         return
@@ -159,8 +177,8 @@ def run(
     for message in outcome.messages:
         _say(message)
     for status in outcome.failed:
-        folder = results / status.cell.path
-        _say(f"failed: {status.cell.label}: {status.error}\n  see {folder / 'failure.json'}")
+        _say(f"failed: {status.cell.label}: {printable(status.error)}")
+        _say(f"  see {results / status.cell.path / 'failure.json'}")
     if outcome.interrupted:
         _print_cells(outcome.cells)
         _say(f"interrupted; {line}\ncontinue with: {provenance.command_line()}")
@@ -177,7 +195,6 @@ def run(
 def _end_at_once(code: int) -> NoReturn:
     """Without waiting for a thread that still trains."""
     import os
-    import sys
 
     sys.stdout.flush()
     sys.stderr.flush()
@@ -258,13 +275,17 @@ def list_() -> None:
 
 
 @app.command()
-def validate(suite: SuiteArgument, allow_local_code: LocalCodeOption = False) -> None:
+def validate(
+    suite: SuiteArgument,
+    settings: SetOption = None,
+    allow_local_code: LocalCodeOption = False,
+) -> None:
     """Check a suite file and the hyperparameters in it; train nothing."""
-    checked = _load_suite(suite, allow_local_code)
-    cells = len(checked.algorithms) * len(checked.scenarios)
+    checked = _load_suite(suite, allow_local_code, settings)
+    algorithms, scenarios = len(checked.algorithms), len(checked.scenarios)
     typer.echo(
-        f"{suite}: valid: {len(checked.algorithms)} algorithms x {len(checked.scenarios)} "
-        f"scenarios = {cells} cells, {len(checked.seeds)} seeds each"
+        f"{printable(suite)}: valid: {algorithms} algorithms x {scenarios} scenarios = "
+        f"{algorithms * scenarios} cells, {len(checked.seeds)} seeds each"
     )
 
 
@@ -321,6 +342,7 @@ def tune(
         typer.Option(help="Cells that train at a time; default: one per core.", metavar="N", min=1),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where tensors live.")] = Device.cpu,
+    settings: SetOption = None,
     allow_local_code: LocalCodeOption = False,
 ) -> None:
     """Search hyperparameters, the same number of trials for every algorithm of a suite.
@@ -331,9 +353,12 @@ def tune(
     from rocompare.execute import tune as tune_module
     from rocompare.execute import tuned
     from rocompare.execute.display import Display
+    from rocompare.suite import library
 
-    chosen = _load_suite(suite, allow_local_code)
+    chosen = _load_suite(suite, allow_local_code, settings)
     _refuse_missing(device)
+    if library.find(suite) != suite:  # one that ships: the tuned suite goes here
+        suite = Path(f"{suite}.yaml")
     out = out or suite.with_name(f"{suite.stem}_tuned.yaml")
     tuned.refuse_other(chosen, suite, out)
     console = _console()
@@ -386,9 +411,11 @@ def doctor(
     from rocompare.dev import doctor as doctor_module
     from rocompare.suite import registry
 
-    _import_from_here()
+    _import_from_here(allow_local_code)
     try:
         folder = Path.cwd() if allow_local_code else None
+        if not allow_local_code:
+            registry.refuse_local(name)
         local = registry.local_file(name, folder) if registry.is_local(name) else None
         cls, kind = doctor_module.find(name, local)
     except UnknownName as error:
@@ -461,7 +488,6 @@ def diagnose(
     """Tell when each algorithm over-generalizes: executed and perceived RO over training."""
     from rocompare.analysis import diagnose as diagnose_module
 
-    _import_from_here()
     typer.echo(diagnose_module.render(results), nl=False)
 
 
@@ -474,7 +500,6 @@ def compare(
     """Compare two algorithms on each scenario: difference, tests, and what they allow to say."""
     from rocompare.analysis import compare as compare_module
 
-    _import_from_here()
     typer.echo(compare_module.render(compare_module.compare(results, a, b)), nl=False)
 
 
@@ -505,7 +530,6 @@ def check(
     """Tell whether returns got worse: a fall beyond the tolerance that is also significant."""
     from rocompare.analysis import check as check_module
 
-    _import_from_here()
     report = check_module.check(new, against, tolerance, alpha)
     typer.echo(check_module.render(report, form.value), nl=False)
     raise typer.Exit(report.exit_code)
@@ -519,7 +543,6 @@ def plot(
     """Draw curves, seeds, success rates, profiles and landscapes, as PNG, SVG and PDF."""
     from rocompare.analysis import plots
 
-    _import_from_here()
     written, notes = plots.save_all(results, out)
     for note in notes:
         _say(note)
@@ -534,17 +557,16 @@ def report_(
     """Write one self-contained HTML page: tables that sort, pictures, configurations, failures."""
     from rocompare.analysis import page as html
 
-    _import_from_here()
     for note in html.write_report(results, out):
         _say(note)
     typer.echo(f"report in {out}")
 
 
-def _load_suite(path: Path, allow_local_code: bool) -> Any:
+def _load_suite(path: Path, allow_local_code: bool, settings: list[str] | None) -> Any:
     from rocompare.suite.load import load_suite
 
-    _import_from_here()
-    return load_suite(path, allow_local_code)
+    _import_from_here(allow_local_code)
+    return load_suite(path, allow_local_code, settings or ())
 
 
 def _refuse_missing(device: Device) -> None:
@@ -555,13 +577,14 @@ def _refuse_missing(device: Device) -> None:
             _fail("--device cuda: this torch sees no CUDA device; use --device cpu")
 
 
-def _import_from_here() -> None:
-    """A user's own "my_pkg.my_algo:MyAlgo" may lie in the folder where the command is given."""
-    import sys
+def _import_from_here(allow_local_code: bool) -> None:
+    """A user's own "my_pkg.my_algo:MyAlgo" may lie in the folder where the command is given.
 
+    Only if that is allowed, and after all else: nothing there shadows what is installed.
+    """
     here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    if allow_local_code and here not in sys.path:
+        sys.path.append(here)
 
 
 def _console() -> Any:
@@ -615,7 +638,6 @@ class _Output:
 def main() -> None:
     """The ``rocompare`` script: every expected error ends as a message and an exit code."""
     import contextlib
-    import sys
 
     streams = sys.stdout, sys.stderr
     for stream in streams:
@@ -632,8 +654,6 @@ def main() -> None:
 
 
 def _main() -> None:
-    import sys
-
     if sys.argv[1:] == ["--version"]:
         from rocompare import __version__
 
@@ -649,7 +669,7 @@ def _main() -> None:
             _say(f"error: {problem}")
         sys.exit(2)
     except OSError as error:
-        _say(f"error: {error}")
+        _say(f"error: {printable(error)}")
         sys.exit(2)
 
 

@@ -1,6 +1,10 @@
 """Classes in files beside the suite: only when allowed, part of the key, never run by readers."""
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +14,9 @@ from rocompare.execute.runner import Engine, plan, run_suite
 from rocompare.results import store as results
 from rocompare.suite import registry
 from rocompare.suite.load import load_suite
-from tests.support.made_up import run
+from tests.support.made_up import run, write
+
+ROOT = Path(__file__).parents[2]
 
 ALGORITHM = """
 from __future__ import annotations
@@ -199,3 +205,146 @@ def test_tuning_works_and_stays_beside_the_code(folder, tmp_path):
     tuned = load_suite(folder / "mine_tuned.yaml", True)
     assert tuned.algorithms[0].use == "./code/still.py:Still"
     assert tuned.algorithms[0].params["at"] == 0.25
+
+
+EVIL = """
+from pathlib import Path
+
+Path("{proof}").write_text("ran")
+"""
+NAMES_EVIL = """\
+name: evil
+seeds: 1
+budget: {env_steps: 5}
+evaluation: {episodes: 2, points: 1}
+algorithms:
+  a: {use: maddpg, hidden: 8}
+scenarios:
+  s: {env: max_of_three}
+"""
+
+
+def evil_folder(tmp_path, *modules):
+    """A working folder with modules that leave a proof of having run."""
+    home, proof = tmp_path / "home", tmp_path / "proof"
+    home.mkdir()
+    for module in modules:
+        (home / module).parent.mkdir(exist_ok=True)
+        (home / module).write_text(EVIL.format(proof=proof))
+    (home / "evil.yaml").write_text(NAMES_EVIL)
+    return home, proof
+
+
+def command(home, *arguments, module=False, **environment):
+    """As the installed script starts it, or ``python -m``, in the folder ``home``."""
+    start = ["-m", "rocompare"] if module else ["-c", "from rocompare.cli import main; main()"]
+    safe = [] if module else ["-P"]  # a script's own folder goes first, not the working folder
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(
+        [sys.executable, *safe, *start, *map(str, arguments)],
+        capture_output=True, text=True, check=False, cwd=home, timeout=120, env=environment,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("module", [False, True], ids=["script", "python -m"])
+@pytest.mark.parametrize(
+    ("old", "new", "code", "where"),
+    [
+        ("use: maddpg", "use: 'evil:E'", "evil.py", "6: algorithms.a.use"),
+        ("use: maddpg", "use: 'evil.deep:E'", "evil/deep.py", "6: algorithms.a.use"),
+        ("use: maddpg", "use: 'evil.deep:E'", "evil/__init__.py", "6: algorithms.a.use"),
+        ("env: max_of_three", "env: 'evil:E'", "evil.py", "8: scenarios.s.env"),
+        (
+            "env: max_of_three",
+            "env: pettingzoo, factory: 'evil:make', horizon: 2, optimal_return: 1.0, safe_return: 0.0",
+            "evil.py",
+            "8: scenarios.s.factory",
+        ),
+    ],
+    ids=["use", "package", "__init__", "env", "factory"],
+)
+def test_a_module_of_the_working_folder_needs_leave(tmp_path, old, new, code, where, module):
+    home, proof = evil_folder(tmp_path, code)
+    (home / "evil.yaml").write_text(NAMES_EVIL.replace(old, new))
+    for arguments in (["validate"], ["run", "--plan"], ["run", "--jobs", 1]):
+        answer = command(home, *arguments, "evil.yaml", module=module)
+        assert answer.returncode == 2
+        assert f"evil.yaml:{where}: 'evil" in answer.stderr
+        assert "if you trust it, say --allow-local-code" in answer.stderr
+        assert not proof.exists()
+    command(home, "validate", "evil.yaml", "--allow-local-code", module=module)
+    assert proof.exists()
+
+
+def test_a_module_beside_the_suite_is_not_imported_from_elsewhere(tmp_path, monkeypatch):
+    home, proof = evil_folder(tmp_path, "evil.py")
+    (home / "evil.yaml").write_text(NAMES_EVIL.replace("use: maddpg", "use: 'evil:E'"))
+    monkeypatch.syspath_prepend(home)  # as in a notebook that was started there
+    with pytest.raises(SuiteError, match="'evil:E' is code in this folder"):
+        load_suite(home / "evil.yaml")
+    assert not proof.exists()
+    monkeypatch.setenv("PYTHONPATH", str(home))  # its user has said that Python may
+    with pytest.raises(SuiteError, match="module 'evil' has no 'E'"):
+        load_suite(home / "evil.yaml")
+    assert proof.exists()
+
+
+def test_a_setting_names_no_local_code_either(tmp_path):
+    home, proof = evil_folder(tmp_path, "evil.py")
+    answer = command(home, "validate", "evil.yaml", "--set", "a.use=evil:E")
+    assert answer.returncode == 2
+    assert "--set a.use=evil:E: algorithms.a.use: 'evil:E' is code in this folder" in answer.stderr
+    assert not proof.exists()
+
+
+def test_doctor_needs_leave_too(tmp_path):
+    home, proof = evil_folder(tmp_path, "evil.py")
+    answer = command(home, "doctor", "evil:E")
+    assert answer.returncode == 2
+    assert "--allow-local-code" in answer.stderr and not proof.exists()
+    answer = command(home, "doctor", "evil:E", "--allow-local-code")
+    assert "module 'evil' has no 'E'" in answer.stderr and proof.exists()
+
+
+SHADOWS = (
+    "queue.py", "pickle.py", "socket.py", "random.py", "numpy.py", "torch.py", "pandas.py",
+    "yaml.py", "pydantic.py", "contourpy.py", "baselines/__init__.py", "baselines/maddpg.py",
+    "rocompare/__init__.py",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("leave", [[], ["--allow-local-code"]], ids=["plain", "allowed"])
+def test_what_lies_in_the_working_folder_shadows_nothing(tmp_path, leave):
+    home, proof = evil_folder(tmp_path, *SHADOWS)
+    two = NAMES_EVIL.replace("scenarios:", "scenarios:\n  t: {env: max_of_three, s2: 1.5}")
+    (home / "evil.yaml").write_text(two)
+    valid = command(home, "validate", "evil.yaml", *leave)
+    assert valid.returncode == 0, valid.stderr
+    for executor in (["--jobs", 1, "--results", "one"], ["--jobs", 2, "--results", "two"]):
+        trained = command(home, "run", "evil.yaml", *executor, *leave)
+        assert trained.returncode == 0, trained.stderr
+        assert "2 seeds trained" in trained.stdout
+    assert command(home, "validate", "evil.yaml", *leave, module=True).returncode == 0
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["table", "results"],
+        ["table", "results", "--statistic", "gap"],
+        ["diagnose", "results"],
+        ["check", "results", "--against", "results"],
+        ["compare", "results", "a", "b"],
+        ["plot", "results", "--out", "pictures"],
+        ["report", "results"],
+        ["list"],
+    ],
+    ids=lambda arguments: " ".join(arguments),
+)
+def test_readers_run_nothing_that_lies_in_the_working_folder(tmp_path, arguments):
+    home, proof = evil_folder(tmp_path, *SHADOWS, "evil.py")
+    write(home / "results", {("narrow", "maddpg"): [1.0, 2.0], ("narrow", "other"): [3.0, 4.0]})
+    answer = command(home, *arguments)
+    assert "Traceback" not in answer.stderr
+    assert not proof.exists()
