@@ -133,7 +133,7 @@ def run(
     allow_local_code: LocalCodeOption = False,
 ) -> None:
     """Train what a suite still lacks. Finished seeds are kept; an interrupted run continues."""
-    from rocompare.execute import runner
+    from rocompare.execute import provenance, runner
     from rocompare.execute.display import Display
 
     chosen = _load_suite(suite, allow_local_code).select(seeds, algorithm, scenario)
@@ -163,14 +163,14 @@ def run(
         _say(f"failed: {status.cell.label}: {status.error}\n  see {folder / 'failure.json'}")
     if outcome.interrupted:
         _print_cells(outcome.cells)
-        _say(f"interrupted; {line}\ncontinue with: {runner.command_line()}")
+        _say(f"interrupted; {line}\ncontinue with: {provenance.command_line()}")
         if outcome.at_once:
-            _end_at_once(130)
-        raise typer.Exit(130)
+            _end_at_once(outcome.exit_code)
+        raise typer.Exit(outcome.exit_code)
     console.print(line, markup=False, highlight=False, soft_wrap=True)
     if outcome.failed:
         if fail_fast:
-            _say(f"stopped at the first failure; continue with: {runner.command_line()}")
+            _say(f"stopped at the first failure; continue with: {provenance.command_line()}")
         raise typer.Exit(1)
 
 
@@ -287,6 +287,16 @@ def tune(
             metavar="NAME",
         ),
     ] = None,
+    confirm: Annotated[
+        int,
+        typer.Option(
+            help="Fresh seeds on which the best five trials and the first are trained again; the "
+            "winner is taken from those. 0: none.",
+            metavar="N",
+            min=0,
+            max=10_000,
+        ),
+    ] = 30,
     search_seed: Annotated[
         int, typer.Option(help="Seed of the proposals.", metavar="N", min=0)
     ] = 0,
@@ -319,18 +329,19 @@ def tune(
     An interrupted search continues.
     """
     from rocompare.execute import tune as tune_module
+    from rocompare.execute import tuned
     from rocompare.execute.display import Display
 
     chosen = _load_suite(suite, allow_local_code)
     _refuse_missing(device)
     out = out or suite.with_name(f"{suite.stem}_tuned.yaml")
-    tune_module.refuse_other(chosen, suite, out)
+    tuned.refuse_other(chosen, suite, out)
     console = _console()
     csv = results / chosen.name / "trials.csv"
 
     def after_round(tuning: Any) -> None:
-        tune_module.save_trials(tuning, csv)
-        console.print(tune_module.summary(tuning), markup=False, highlight=False, soft_wrap=True)
+        tuned.save_trials(tuning, csv)
+        console.print(tuned.summary(tuning), markup=False, highlight=False, soft_wrap=True)
 
     with Display(console) as display:
         tuning = tune_module.tune(
@@ -338,6 +349,7 @@ def tune(
             results,
             trials,
             seeds=tuple(range(first_seed, first_seed + seeds)),
+            fresh_seeds=tuple(range(first_seed + seeds, first_seed + seeds + confirm)),
             scenarios=scenario,
             search_seed=search_seed,
             search_given=search_given,
@@ -346,13 +358,13 @@ def tune(
             watch=display.show,
             after_round=after_round,
         )
-    if tuning.interrupted:
+    if tuning.signal:
         _say("interrupted; continue with the same command")
-        raise typer.Exit(130)
-    typer.echo("\n".join(tune_module.table(tuning)))
+        raise typer.Exit(128 + tuning.signal)
+    typer.echo("\n".join(tuned.table(tuning)))
     typer.echo(f"trials in {csv}")
     try:
-        tune_module.save_suite(tuning, suite, out)
+        tuned.save_suite(tuning, suite, out)
     except TuneError as error:  # an algorithm has no trial that came to its end
         _fail(str(error), code=1)
     typer.echo(f"tuned suite in {out}")

@@ -6,18 +6,17 @@ does not know which one it has.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import queue
-import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
+from rocompare.execute import signals
 from rocompare.learn.engine import Interrupted, Progress, train_cell
 from rocompare.results.records import SeedRecord
 from rocompare.suite.models import Cell
@@ -125,25 +124,11 @@ class ThreadExecutor:
         self._pool.shutdown(wait=not self._killed, cancel_futures=True)
 
 
-@contextlib.contextmanager
-def _sigint_held() -> Iterator[None]:
-    """Ctrl-C reaches every process of the terminal; the runner alone decides what it means.
-
-    A worker must be deaf to it from its first moment, not only once its imports are done, and so
-    inherits the mask. This process hears it afterwards.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 _worker: dict[str, Any] = {}
 
 
 def _start_worker(events: Any, stop: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signals.ignore()
     _worker.update(events=events, stop=stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -183,7 +168,7 @@ class _Slot:
         return self.future is None or self.future.done()
 
     def submit(self, cell: Cell, device: str, checkpoint: Path) -> Future[list[SeedRecord]]:
-        with _sigint_held():  # inherited by a worker that starts now
+        with signals.held():  # inherited by a worker that starts now
             self.future = self.pool.submit(_train_in_worker, cell, device, checkpoint)
         return self.future
 

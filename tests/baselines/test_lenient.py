@@ -237,4 +237,5 @@ def test_leniency_overcomes_over_generalization():
                 for _ in range(2):
                     algorithm.update(replay.sample(config.batch_size), i / steps)
         in_optimum[leniency] = int((env.basin(algorithm.act(obs, "noiseless")) == 0).sum())
-    assert in_optimum[10.0] >= 3 > 1 >= in_optimum[0.0]
+    assert in_optimum[10.0] >= 3
+    assert in_optimum[0.0] <= 1
