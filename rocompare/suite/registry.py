@@ -35,6 +35,7 @@ ENVIRONMENTS = {
     "matrix_game": "rocompare.envs.matrix_game:MatrixGame",
     "particle_gather": "rocompare.envs.particle_gather:ParticleGather",
     "pettingzoo": "rocompare.envs.parallel:Parallel",
+    "mamujoco": "rocompare.envs.mamujoco:MaMuJoCo",
 }
 REFERENCES = {
     "paper_table1": "paper_table1.csv",
@@ -107,7 +108,8 @@ def is_local(name: str) -> bool:
 
 def is_foreign(place: str) -> bool:
     """Whether the environment at ``place`` runs code that does not come with rocompare."""
-    return place not in ENVIRONMENTS.values() or place == ENVIRONMENTS["pettingzoo"]
+    ours = [known for name, known in ENVIRONMENTS.items() if name not in ("pettingzoo", "mamujoco")]
+    return place not in ours
 
 
 def refuse_local(name: str, folder: Path | None = None) -> None:
