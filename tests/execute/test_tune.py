@@ -124,7 +124,7 @@ def test_what_the_suite_sets_can_be_searched_too_from_its_values_on(tmp_path):
     made = parse_suite(text)
     assert made.algorithms[0].params["steps"] == 99
     assert made.algorithms[0].params["at"] == tuning.best("aim").values["at"]
-    assert "began" not in tuned.suite_text(search(tmp_path, 4, given), "aims.yaml")
+    assert "which began" not in tuned.suite_text(search(tmp_path, 4, given), "aims.yaml")
 
 
 def test_the_search_learns_from_its_scores(tmp_path):
@@ -290,7 +290,7 @@ def test_where_nothing_is_searched_there_is_one_trial(tmp_path):
     text = SUITE.replace("random_fraction: 0.25", "random_fraction: 0.25, at: 0.5, steps: 3")
     tuning = search(tmp_path, 3, text)
     assert {name: len(trials) for name, trials in tuning.trials.items()} == {"aim": 3, "other": 1}
-    assert tuning.trials["other"][0].score == pytest.approx(1.0)
+    assert tuning.trials["other"][0].judgement.score == pytest.approx(1.0)
     assert parse_suite(tuned.suite_text(tuning, "aims.yaml"))
 
 
