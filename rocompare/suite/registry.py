@@ -30,6 +30,7 @@ ALGORITHMS = {
 ENVIRONMENTS = {
     "max_of_three": "rocompare.envs.max_of_three:MaxOfThree",
     "max_of_n": "rocompare.envs.max_of_n:MaxOfN",
+    "two_modalities": "rocompare.envs.two_modalities:TwoModalities",
     "matrix_game": "rocompare.envs.matrix_game:MatrixGame",
     "particle_gather": "rocompare.envs.particle_gather:ParticleGather",
     "pettingzoo": "rocompare.envs.parallel:Parallel",
