@@ -192,6 +192,12 @@ class OneStepGame(Environment):
         """Where joint actions ``[..., N, A]`` stand on the axes of :meth:`draw`, ``[..., 2]``."""
         return self.unit * action[..., list(self.plane()), 0]
 
+    def levels(self) -> list[float]:
+        """The rewards at which a drawn landscape changes its shade, the optimal one the last."""
+        safe, optimal = self.spec.safe_return, self.spec.optimal_return
+        assert safe is not None and optimal is not None  # games of one step declare both
+        return [safe + level * (optimal - safe) for level in LEVELS]
+
     def draw(self, ax: Axes, names: tuple[str, str] | None = None) -> ScalarMappable:
         """Draw the reward over the actions of two agents, for games of two agents or more.
 
@@ -204,11 +210,9 @@ class OneStepGame(Environment):
         side = torch.linspace(-1, 1, DRAWN, dtype=torch.float64)
         y, x = torch.meshgrid(side, side, indexing="ij")
         reward = self.reward(self.slice(x.unsqueeze(-1), y.unsqueeze(-1)).to(self.device))
-        safe, optimal = self.spec.safe_return, self.spec.optimal_return
-        assert safe is not None and optimal is not None  # as of every game of one step here
-        levels = [safe + level * (optimal - safe) for level in LEVELS]
+        levels = self.levels()
         # A reward that rounding lifts above the optimal one would be left without a shade.
-        land = (self.unit * x, self.unit * y, reward.clamp(max=optimal).cpu())
+        land = (self.unit * x, self.unit * y, reward.clamp(max=levels[-1]).cpu())
         shades = ax.contourf(*land, levels, colors=LAND, extend="min")
         ax.contour(*land, levels, colors="0.55", linewidths=0.4, linestyles="solid")
         self.mark(ax, names)

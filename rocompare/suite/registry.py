@@ -32,6 +32,7 @@ ENVIRONMENTS = {
     "max_of_n": "rocompare.envs.max_of_n:MaxOfN",
     "two_modalities": "rocompare.envs.two_modalities:TwoModalities",
     "matrix_game": "rocompare.envs.matrix_game:MatrixGame",
+    "discrete_matrix_game": "rocompare.envs.discrete_matrix_game:DiscreteMatrixGame",
     "particle_gather": "rocompare.envs.particle_gather:ParticleGather",
     "pettingzoo": "rocompare.envs.parallel:Parallel",
 }
