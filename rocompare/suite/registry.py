@@ -32,7 +32,9 @@ ALGORITHMS = {
 ENVIRONMENTS = {
     "max_of_three": "rocompare.envs.max_of_three:MaxOfThree",
     "max_of_n": "rocompare.envs.max_of_n:MaxOfN",
+    "two_modalities": "rocompare.envs.two_modalities:TwoModalities",
     "matrix_game": "rocompare.envs.matrix_game:MatrixGame",
+    "discrete_matrix_game": "rocompare.envs.discrete_matrix_game:DiscreteMatrixGame",
     "particle_gather": "rocompare.envs.particle_gather:ParticleGather",
     "pettingzoo": "rocompare.envs.parallel:Parallel",
     "mamujoco": "rocompare.envs.mamujoco:MaMuJoCo",

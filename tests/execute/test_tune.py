@@ -28,8 +28,8 @@ algorithms:
   aim: {use: "tests.execute.test_tune:Aim", batch_size: 2}
   other: {use: "tests.execute.test_tune:Aim", random_fraction: 0.25}
 scenarios:
-  wide: {env: max_of_three, p: [-5], q: [5], s2: 10.0}
-  narrow: {env: max_of_three, p: [-5], q: [5], s2: 2.0, height: 20.0}
+  wide: {env: max_of_three, p: [-5, -5], q: [5, 5], s1: 6.0, s2: 8.0}
+  narrow: {env: max_of_three, p: [-5, -5], q: [5, 5], s1: 6.0, s2: 4.0, height: 20.0}
 """
 SEEDS = (1000, 1001)
 
@@ -100,9 +100,9 @@ def test_every_algorithm_has_the_same_trials_and_each_its_score(tmp_path):
         assert first.get("random_fraction", 0.3) == 0.3
         for t in trials:
             at = t.values["at"]
-            expected = (unit(at, 10.0, 10.0) + unit(at, 2.0, 20.0)) / 2
+            expected = (unit(at, 4.0, 10.0) + unit(at, 2.0, 20.0)) / 2
             assert t.judgement.score == pytest.approx(expected, abs=1e-4)
-            assert t.returns["wide"] == pytest.approx(10 * unit(at, 10.0, 10.0), abs=1e-3)
+            assert t.returns["wide"] == pytest.approx(10 * unit(at, 4.0, 10.0), abs=1e-3)
             assert (t.env_steps, t.updates) == (2 * 2 * 4, 2 * 2 * 8)  # two scenarios, two seeds
             assert float(f"{at:.4g}") == at
             assert isinstance(t.values["steps"], int) and 1 <= t.values["steps"] <= 64
@@ -130,7 +130,7 @@ def test_what_the_suite_sets_can_be_searched_too_from_its_values_on(tmp_path):
 def test_the_search_learns_from_its_scores(tmp_path):
     trials = search(tmp_path, 30).trials["aim"]
     grid = [-1 + i / 500 for i in range(1001)]
-    blind = sum(unit(at, 10.0, 10.0) + unit(at, 2.0, 20.0) for at in grid) / 2 / len(grid)
+    blind = sum(unit(at, 4.0, 10.0) + unit(at, 2.0, 20.0) for at in grid) / 2 / len(grid)
     assert sum(t.judgement.score for t in trials[20:]) / 10 > blind
     assert max(t.judgement.score for t in trials) > 0.9
 
@@ -228,7 +228,7 @@ def test_what_diverges_or_fails_is_data(tmp_path, bad, diverged, error):
         assert t.diverged == diverged
         assert t.error.startswith(error)
         if bad == "one seed":
-            units = unit(at, 10.0, 10.0), unit(at, 2.0, 20.0)
+            units = unit(at, 4.0, 10.0), unit(at, 2.0, 20.0)
             expected = sum((u + min(-1, u)) / 2 for u in units) / 2
             assert t.judgement.score == pytest.approx(expected, abs=1e-4)
         else:
