@@ -80,6 +80,8 @@ class Parallel:
     """``S x E`` copies of a user's ``ParallelEnv``."""
 
     version = 2
+    not_in_key = ("workers",)
+    """Parameters that no result depends on: with others, a cell need not be trained anew."""
 
     class Config(Settings):
         factory: str
