@@ -104,16 +104,21 @@ class Copies:
             [self._begin(copy, seed) for copy, seed in zip(self._copies, seeds, strict=True)]
         )
 
-    def step(self, action: np.ndarray, seeds: Sequence[int]) -> Moves:
+    def step(self, action: np.ndarray, seeds: Sequence[int | None]) -> Moves:
         """Advance by ``action [C, N, A]``.
 
         Args:
-            seeds: of each copy, the seed of its next episode, should this one end.
+            seeds: of each copy, the seed of its next episode, should this one end. A copy whose
+                seed is None rests: it is left as it is, and observes and receives 0.
         """
         moves: list[tuple[Any, ...]] = []
         finite = np.isfinite(action).all((1, 2))
         scaled = self._rows.scale(action)
+        nothing = np.zeros((self.sizes.n_agents, self.sizes.obs_dim), np.float32)
         for copy, rows, seed in zip(self._copies, scaled, seeds, strict=True):
+            if seed is None:
+                moves.append((nothing, nothing, 0.0, False, False))
+                continue
             next_obs, reward, terminated, ended = self._advance(copy, rows)
             truncated = not terminated and (ended or copy.age >= self.horizon)
             obs = self._begin(copy, seed) if terminated or truncated else next_obs

@@ -80,6 +80,8 @@ class Parallel:
     """``S x E`` copies of a user's ``ParallelEnv``."""
 
     version = 2
+    not_in_key = ("workers",)
+    """Parameters that no result depends on: with others, a cell need not be trained anew."""
 
     class Config(Settings):
         factory: str
@@ -130,8 +132,8 @@ class Parallel:
         """Of each copy, the actions ``[N, A]`` since its reset."""
         self.returns = np.zeros(n)
         """Of each copy, the rewards since its reset, in the environment's own units."""
-        self._next = [self._seed(i, 0) for i in range(n)]
-        """Of each copy, the seed of the episode that it has not begun yet."""
+        self._next: list[int | None] = [self._seed(i, 0) for i in range(n)]
+        """Of each copy, the seed of the episode that it has not begun yet; None where it rests."""
 
     @classmethod
     def probe(cls, config: Settings) -> None:
@@ -143,10 +145,21 @@ class Parallel:
         probe(config.recipe())
 
     def reset(self) -> Tensor:
-        obs = self.copies.reset(self._next)
-        for i in range(len(self._next)):
+        obs = self.copies.reset([self._seed(i, episode) for i, episode in enumerate(self.episodes)])
+        for i in range(len(self.episodes)):
             self._begun(i)
         return self._tensor(obs)
+
+    def rest(self, done: Tensor) -> None:
+        """Leave copies as they are until the next ``reset``: they observe and receive 0.
+
+        An evaluation that waits for its longest episode need not step the others on.
+
+        Args:
+            done: ``[S, E]`` bool.
+        """
+        for i in done.flatten().nonzero().flatten().tolist():
+            self._next[i] = None
 
     def step(self, action: Tensor) -> Step:
         # [S*E, N, A], and a copy, for it is kept.
@@ -160,7 +173,7 @@ class Parallel:
         for i, ended in enumerate(moves.terminated | moves.truncated):
             if ended:
                 self._begun(i)
-            else:
+            elif self._next[i] is not None:
                 self.played[i].append(rows[i])
         return Step(
             obs=self._tensor(moves.obs),

@@ -58,7 +58,7 @@ class Workers:
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
         return np.concatenate(self._ask("reset", self._deal(seeds)))
 
-    def step(self, action: np.ndarray, seeds: Sequence[int]) -> Moves:
+    def step(self, action: np.ndarray, seeds: Sequence[int | None]) -> Moves:
         parts = self._ask("step", self._deal(action, seeds))
         return Moves(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 

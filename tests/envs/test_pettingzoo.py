@@ -17,6 +17,8 @@ from rocompare.dev.checks import CPU
 from rocompare.envs.parallel import Parallel, of_factory
 from rocompare.errors import SuiteError, UnfitEnvironment
 from rocompare.learn.engine import train_cell
+from rocompare.learn.evaluate import play as play_episodes
+from rocompare.learn.rng import derive
 from rocompare.suite import registry
 from rocompare.suite.load import parse_suite
 
@@ -312,6 +314,51 @@ def test_rewards_are_scaled_where_an_algorithm_learns_from_them():
         steps = play(env, 1.0, 1.0, 1.0, 1.0)
         assert [s.reward[0, 0].item() for s in steps] == rewards
         assert steps[3].basin.tolist() == [[0], [0]]  # 20 is more than 10.5, scaled or not
+
+
+def test_copies_that_rest():
+    env, other = make("Countdown"), make("Countdown")
+    for each in (env, other):
+        each.reset()
+    play(env, 1.0, 1.0)
+    env.rest(torch.tensor([[True], [False]]))
+    rested, ended = play(env, 1.0, 1.0)
+    assert rested.reward.tolist() == [[0.0], [4.0]] and not rested.obs[0].any()
+    assert rested.obs[1].any()
+    assert ended.terminated.tolist() == [[False], [True]]
+    play(other, 1.0, 1.0, 1.0, 1.0)  # both have begun another episode, of env only seed 4
+    assert env.episodes == [1, 2] and other.episodes == [2, 2]
+    env.reset()
+    assert play(env, 1.0)[0].reward.tolist() == [[6.0], [6.0]]
+
+
+class Uneasy(Countdown):
+    """Lasts 3 or 4 steps, by its start; steps are counted."""
+
+    steps = 0
+
+    def reset(self, seed=None, options=None):
+        answer = super().reset(seed)
+        self.horizon = 3 if self.start < 0.5 else 4
+        return answer
+
+    def step(self, actions):
+        Uneasy.steps += 1
+        return super().step(actions)
+
+
+def test_an_evaluation_steps_no_episode_on():
+    config = Parallel.Config(factory=f"{HERE}:Uneasy", horizon=25)
+    env = Parallel(config, [3, 4], 8, "evaluation", CPU)
+    algorithm = registry.load("algorithm", "maddpg")
+    policy = algorithm(env.spec, algorithm.Config(), [3, 4], CPU)
+    Uneasy.steps = 0
+    play_episodes(env, policy, "decentralised", 1.0, 8)
+    names = [(seed, f"evaluation/copy {i}/episode 0") for seed in (3, 4) for i in range(8)]
+    starts = [np.random.default_rng(derive(*name) % 2**31).random() for name in names]
+    short = sum(start < 0.5 for start in starts)
+    assert 0 < short < 16
+    assert Uneasy.steps == 3 * short + 4 * (16 - short)
 
 
 def test_a_saved_state_does_not_share_memory_with_actions():

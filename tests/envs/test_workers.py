@@ -17,7 +17,16 @@ from rocompare.envs.copies import Copies
 from rocompare.envs.parallel import COPIES_PER_WORKER, Parallel
 from rocompare.envs.workers import Workers
 from rocompare.errors import UnfitEnvironment
+from rocompare.suite.load import parse_suite
 
+SUITE = """
+name: lines
+seeds: 2
+budget: {{env_steps: 30}}
+algorithms: {{maddpg: {{}}}}
+scenarios:
+  line: {{env: pettingzoo, factory: "tests.support.lines:Line", workers: {workers}, horizon: {horizon}}}
+"""
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 N = 2 * COPIES_PER_WORKER + 1  # per seed: not the same number for every worker
@@ -99,6 +108,14 @@ def test_a_state_continues_with_another_number_of_workers(alone):
     play(env, 0, 9)
     assert env.state_dict() == state
     env.close()
+
+
+def test_results_are_found_again_with_another_number_of_workers():
+    keys = {
+        parse_suite(SUITE.format(workers=workers, horizon=horizon)).cells()[0].key
+        for workers, horizon in ((0, 7), (2, 7), (0, 8))
+    }
+    assert len(keys) == 2
 
 
 def test_few_copies_are_stepped_here():
