@@ -12,7 +12,13 @@ import os
 import sys
 from typing import Any, TextIO, cast
 
-from rocompare.cli import develop, read, train
+from rocompare.cli import (
+    read,  # isort: split
+    train,  # isort: split - the order of commands in the help
+)
+
+from rocompare.cli import develop  # isort: split
+
 from rocompare.cli.shared import app, say
 from rocompare.errors import UserError, printable
 
