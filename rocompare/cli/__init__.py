@@ -12,13 +12,10 @@ import os
 import sys
 from typing import Any, TextIO, cast
 
-from rocompare.cli import (
-    read,  # isort: split
-    train,  # isort: split - the order of commands in the help
-)
+# isort: off - the order of commands in the help is that in which one needs them
+from rocompare.cli import develop, read, train
 
-from rocompare.cli import develop  # isort: split
-
+# isort: on
 from rocompare.cli.shared import app, say
 from rocompare.errors import UserError, printable
 
