@@ -12,14 +12,11 @@ import os
 import sys
 from typing import Any, TextIO, cast
 
-# isort: off - the order of commands in the help is that in which one needs them
-from rocompare.cli import develop, read, train
-
-# isort: on
+from rocompare.cli import execute, read, write  # in the order of the help
 from rocompare.cli.shared import app, say
 from rocompare.errors import UserError, printable
 
-__all__ = ["app", "develop", "main", "read", "train"]
+__all__ = ["app", "execute", "main", "read", "write"]
 
 
 class _Output:
