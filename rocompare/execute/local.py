@@ -7,8 +7,10 @@ does not know which one it has.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
+import platform
 import queue
 import threading
 import traceback
@@ -56,6 +58,22 @@ class CellExecutor(Protocol):
         """Wait for running cells and end the workers."""
 
 
+def keep_freed_memory() -> None:
+    """Let glibc's malloc keep what is freed, for the rest of this process's life.
+
+    An update frees large buffers, which glibc by its defaults gives back to the system and fetches
+    again, zeroed and page by page, for the next one. The most memory ever used stays what it was.
+    Other C libraries are left alone.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    libc.mallopt(trim_threshold, (1 << 31) - 1)
+    if not libc.mallopt(mmap_threshold, 1 << 30):
+        libc.mallopt(mmap_threshold, 1 << 25)  # the most that older versions take
+
+
 def train(
     cell: Cell,
     device: str,
@@ -71,6 +89,7 @@ def train(
     """
     import torch
 
+    keep_freed_memory()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
