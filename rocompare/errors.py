@@ -57,3 +57,7 @@ class ExecutorError(UserError):
 
 class TuneError(UserError):
     """A search that cannot be made."""
+
+
+class UnfitEnvironment(UserError):
+    """A factory of a PettingZoo environment that cannot be a scenario; says what to change."""

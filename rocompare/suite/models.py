@@ -263,6 +263,8 @@ class Cell:
             parts[kind] = {**entry.model_dump(mode="json"), "version": version}
             if entry.local:  # whoever edits a file beside the suite need not think of a version
                 parts[kind]["sha256"] = entry.local.sha256
+        for name in getattr(self.scenario.load(), "not_in_key", ()):
+            del parts["scenario"]["params"][name]
         parts["budget"] = self.budget.model_dump(mode="json")
         parts["evaluation"] = self.evaluation.model_dump(mode="json")
         return parts

@@ -32,9 +32,12 @@ ALGORITHMS = {
 ENVIRONMENTS = {
     "max_of_three": "rocompare.envs.max_of_three:MaxOfThree",
     "max_of_n": "rocompare.envs.max_of_n:MaxOfN",
+    "two_modalities": "rocompare.envs.two_modalities:TwoModalities",
     "matrix_game": "rocompare.envs.matrix_game:MatrixGame",
+    "discrete_matrix_game": "rocompare.envs.discrete_matrix_game:DiscreteMatrixGame",
     "particle_gather": "rocompare.envs.particle_gather:ParticleGather",
     "pettingzoo": "rocompare.envs.parallel:Parallel",
+    "mamujoco": "rocompare.envs.mamujoco:MaMuJoCo",
 }
 REFERENCES = {
     "paper_table1": "paper_table1.csv",
@@ -107,7 +110,8 @@ def is_local(name: str) -> bool:
 
 def is_foreign(place: str) -> bool:
     """Whether the environment at ``place`` runs code that does not come with rocompare."""
-    return place not in ENVIRONMENTS.values() or place == ENVIRONMENTS["pettingzoo"]
+    ours = [known for name, known in ENVIRONMENTS.items() if name not in ("pettingzoo", "mamujoco")]
+    return place not in ours
 
 
 def refuse_local(name: str, folder: Path | None = None) -> None:

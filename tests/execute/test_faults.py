@@ -158,13 +158,14 @@ def test_the_table_says_how_many_seeds_failed(tmp_path):
     store.save_failure(tmp_path, failed, "boom", "")
     other = cells["wide", "other"].with_seeds(tuple(range(10)))
     store.save_failure(tmp_path, other, "bang", "")
-    text = render.render(table.return_table(Results(tmp_path)), "markdown")
+    found = table.return_table(Results(tmp_path))
+    text = render.render(found, "markdown")
     assert "9.00 ± 0.00 (n=8/10)" in text
     assert "| other | — | failed (n=0/10) |" in text
     assert "Failed: made_up/wide/maddpg" in text
-    success = report.return_table(tmp_path, statistic="success")
-    assert "8/8 [0.68, 1.00] (n=8/10)" in report.render(success, "markdown")
-    assert {row["seeds"] for row in json.loads(report.render(table, "json"))["cells"]} == {10}
+    success = table.return_table(Results(tmp_path), "success")
+    assert "8/8 [0.68, 1.00] (n=8/10)" in render.render(success, "markdown")
+    assert {row["seeds"] for row in json.loads(render.render(found, "json"))["cells"]} == {10}
 
 
 @contextlib.contextmanager
