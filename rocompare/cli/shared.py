@@ -123,7 +123,7 @@ def console() -> Console:
 
     if os.environ.get("COLUMNS") == "0":
         del os.environ["COLUMNS"]
-    return Console()
+    return Console(emoji=False)  # ':smile:' in a path is no emoji
 
 
 def say(text: str) -> None:

@@ -18,19 +18,47 @@ from rocompare.cli.shared import (
 from rocompare.errors import SuiteError, UnknownName
 
 
-@app.command("list")
-def list_() -> None:
-    """List the algorithms, environments and reference tables that rocompare ships."""
-    from rocompare.suite import registry
+class ListFormat(StrEnum):
+    text = "text"
+    json = "json"
 
-    for title, entries in (
-        ("algorithms", registry.ALGORITHMS),
-        ("environments", registry.ENVIRONMENTS),
-        ("references", registry.REFERENCES),
-    ):
-        typer.echo(f"{title}:")
-        for name, place in entries.items():
-            typer.echo(f"  {name:<16} {place}")
+
+@app.command("list")
+def list_(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="An algorithm or environment, for all its parameters; or algorithms, "
+            "environments, references or suites.",
+            metavar="[NAME]",
+        ),
+    ] = None,
+    form: Annotated[
+        ListFormat, typer.Option("--format", help="Form of the output.")
+    ] = ListFormat.text,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", help="Print the JSON schema of suite files, for editors."),
+    ] = False,
+) -> None:
+    """List what ships: algorithms, environments, published values and suites."""
+    import json
+
+    from rocompare.suite import catalog, listing
+    from rocompare.suite import schema as schemas
+
+    if schema:
+        typer.echo(json.dumps(schemas.schema(), indent=1))
+        return
+    kind = (name or "").removesuffix("s")
+    named = name and kind not in catalog.KINDS
+    entries = catalog.find(name) if name and named else catalog.overview(kind or None)
+    if form is ListFormat.json:
+        typer.echo(json.dumps([catalog.as_data(entry) for entry in entries], indent=1))
+    elif named:
+        listing.print_each(entries, console())
+    else:
+        listing.print_entries(entries, console())
 
 
 @app.command(epilog="Exit codes: 0 every check holds, 1 one is broken, 2 no such class.")

@@ -14,7 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+)
 
 from rocompare.errors import SuiteError
 from rocompare.suite import registry
@@ -23,12 +30,13 @@ MAX_NAME = 64
 """Letters of a suite's, an algorithm's or a scenario's name."""
 TUNED = "_tuned"
 """What `rocompare tune` adds to names: they can stand beside the untuned ones in a table."""
-_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+-]{{0,{MAX_NAME - 1}}}", re.ASCII)
+NAME_PATTERN = rf"[A-Za-z0-9][A-Za-z0-9._+-]{{0,{MAX_NAME - 1}}}"
+"""What a name looks like, as a regular expression."""
 
 
 def _check_name(name: str) -> str:
     # Names become folders: no separators, no leading dot, nothing that leaves the results folder.
-    if not _NAME.fullmatch(name) or name.endswith("."):
+    if not re.fullmatch(NAME_PATTERN, name) or name.endswith("."):
         raise ValueError(
             f"a name has 1 to {MAX_NAME} letters, digits, '_', '-', '+' or '.', begins with a "
             f"letter or digit and does not end in '.'; got {name[:80]!r}"
@@ -55,7 +63,17 @@ def check_seeds(value: Any) -> Any:
 
 Name = Annotated[str, AfterValidator(_check_name)]
 Seeds = Annotated[
-    tuple[int, ...], BeforeValidator(check_seeds), Field(min_length=1, max_length=10_000)
+    tuple[int, ...],
+    BeforeValidator(check_seeds),
+    Field(min_length=1, max_length=10_000),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": 10_000},
+                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+            ]
+        }
+    ),
 ]
 _STRICT = ConfigDict(
     extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
