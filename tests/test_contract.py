@@ -29,8 +29,9 @@ def test_algorithm(name, kind, check):
 
 
 @pytest.mark.parametrize("check", doctor.ENVIRONMENT_CHECKS)
-@pytest.mark.parametrize("name", [name for name in registry.ENVIRONMENTS if name != "pettingzoo"])
+@pytest.mark.parametrize("name", sorted({*registry.ENVIRONMENTS} - {"pettingzoo", "mamujoco"}))
 def test_environment(name, check):
-    # One of PettingZoo is what its factory makes of it: tests/envs/test_pettingzoo.py.
+    # One of PettingZoo is what its factory makes of it: tests/envs/test_pettingzoo.py. MaMuJoCo is
+    # an extra: tests/envs/test_mamujoco.py.
     cls = registry.load("environment", name)
     assert broken(doctor.ENVIRONMENT_CHECKS[check], cls) == ""

@@ -342,7 +342,7 @@ def check_beliefs(cls: Any, spec: api.EnvSpec) -> None:
         n_seeds = len(fed.seeds)
         own = torch.linspace(-1, 1, 5).view(1, 1, 5, 1).expand(n_seeds, spec.n_agents, -1, -1)
         with torch.no_grad():
-            draws = fed.algorithm.beliefs(own, BELIEFS, Streams(fed.seeds, "beliefs"))
+            draws: Tensor = fed.algorithm.beliefs(own, BELIEFS, Streams(fed.seeds, "beliefs"))
         m = 1 if isinstance(draws, Tensor) and draws.dim() > 2 and draws.shape[2] == 1 else 5
         shape = n_seeds, spec.n_agents, m, BELIEFS, spec.n_agents, spec.action_dim
         check_tensor("beliefs()", draws, shape, "[S, N, M or 1, K, N, A]")

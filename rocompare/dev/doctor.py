@@ -70,19 +70,18 @@ def _place(error: BaseException) -> str:
     return place
 
 
-def find(name: str, folder: Path | None) -> tuple[Any, str]:
+def find(name: str, local: registry.LocalFile | None) -> tuple[Any, str]:
     """The class that ``name`` stands for, and whether it is an algorithm or an environment.
 
     A PettingZoo environment, or a function that makes one, stands for the scenario that is made
     of it.
 
     Args:
-        folder: where classes in files may be run from; None: no such class is allowed.
+        local: the file of ``"./file.py:Class"``, from ``registry.local_file``.
 
     Raises:
         UnknownName: there is no such class, or it is neither of the two.
     """
-    local = registry.local_file(name, folder) if registry.is_local(name) else None
     kind = registry.kind_of(name, local)
     if local is None and ":" in name:
         module, attribute = name.split(":")
@@ -93,9 +92,12 @@ def find(name: str, folder: Path | None) -> tuple[Any, str]:
 
 
 def _of_factory(name: str) -> Any:
+    """PettingZoo environments as `rocompare` takes them, of the one that ``name`` makes."""
     from rocompare.envs.parallel import Parallel
 
     class Made(Parallel):
+        factory = name
+
         class Config(Parallel.Config):
             factory: str = name
 

@@ -6,12 +6,13 @@ does not know which one it has.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,10 +125,35 @@ class ThreadExecutor:
         self._pool.shutdown(wait=not self._killed, cancel_futures=True)
 
 
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Processes that start within import nothing from the working folder.
+
+    Python puts it first until a worker has this process's ``sys.path``, and a file there may have
+    the name of a module of the standard library.
+    """
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        _restore(before)
+
+
+_SAFE_PATH = "PYTHONSAFEPATH"
+
+
+def _restore(value: str | None) -> None:
+    os.environ.pop(_SAFE_PATH, None)
+    if value is not None:
+        os.environ[_SAFE_PATH] = value
+
+
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(events: Any, stop: Any) -> None:
+def _start_worker(events: Any, stop: Any, safe_path: str | None) -> None:
+    _restore(safe_path)  # an environment may start programs of its own
     signals.ignore()
     _worker.update(events=events, stop=stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -158,9 +184,11 @@ class _Slot:
         context = multiprocessing.get_context("spawn")  # a fork of torch's threads may hang
         # Its sending end stays open here, so that a killed worker is silence and no end of file.
         self.events, self.sender = context.Pipe(duplex=False)
-        self.pool = ProcessPoolExecutor(
-            1, context, initializer=_start_worker, initargs=(self.sender, stop)
-        )
+        settings = self.sender, stop, os.environ.get(_SAFE_PATH)
+        with _safe_path():
+            self.pool = ProcessPoolExecutor(
+                1, context, initializer=_start_worker, initargs=settings
+            )
         self.future: Future[list[SeedRecord]] | None = None
 
     @property
@@ -168,7 +196,7 @@ class _Slot:
         return self.future is None or self.future.done()
 
     def submit(self, cell: Cell, device: str, checkpoint: Path) -> Future[list[SeedRecord]]:
-        with signals.held():  # inherited by a worker that starts now
+        with signals.held(), _safe_path():  # both are inherited by a worker that starts now
             self.future = self.pool.submit(_train_in_worker, cell, device, checkpoint)
         return self.future
 

@@ -124,21 +124,6 @@ def test_something_else_than_a_mapping(text):
     assert "expected a mapping" in problems(text)[0]
 
 
-def test_files_that_cannot_be_read(tmp_path):
-    def message(path):
-        with pytest.raises(SuiteError) as info:
-            load_suite(path)
-        return str(info.value)
-
-    assert "no such file" in message(tmp_path / "none.yaml")
-    assert "cannot be read" in message(tmp_path)
-    (tmp_path / "latin.yaml").write_bytes(b"name: a\nx: \xff\n")
-    assert "latin.yaml:2: not UTF-8" in message(tmp_path / "latin.yaml")
-    (tmp_path / "big.yaml").write_bytes(b"#" * (1 << 20) + b"\n")
-    assert "larger than 1 MiB" in message(tmp_path / "big.yaml")
-    assert "not a path" in message("a\0b")
-
-
 SCALARS = [
     "-1", "0", "1e400", "-0", ".nan", ".inf", "~", "true", "no", '""', "'..'", "../x", "[]", "{}",
     "[[]]", "9" * 30, "!!python/name:os.system", "!!binary x", "&a", "*a", "<<", "\x07", "\u2028",
@@ -185,7 +170,8 @@ def test_no_input_ends_in_anything_but_a_suite_or_a_message(text):
         suite = parse_suite(text, "fuzz.yaml")
     except SuiteError as error:
         assert error.problems
-        assert all(line.startswith("fuzz.yaml") and len(line) < 1000 for line in error.problems)
+        for line in error.problems:
+            assert line.startswith("fuzz.yaml") and line.isprintable() and len(line) <= 500
         return
     for cell in suite.cells():
         assert not cell.path.is_absolute()
@@ -221,7 +207,7 @@ def test_a_scenario_can_have_its_own_budget_and_hyperparameters():
     [
         ("budget: {env_steps: 77, envs: 7}", None),
         ("budget: {env_step: 77}", "scenarios.longer.budget.env_step: unknown key.*'env_steps'"),
-        ("budget: {env_steps: 2}", "scenarios.longer.budget: evaluation.points must not exceed"),
+        ("budget: {env_steps: 2}", "scenarios.longer.budget.env_steps: evaluation.points must not"),
         ("budget: 3", "scenarios.longer.budget"),
         ("algorithms: {svnrr: {}}", "the suite has no algorithm 'svnrr'; did you mean 'svnr'"),
         ("algorithms: {svnr: 3}", "expected hyperparameters, got 3"),
@@ -266,5 +252,8 @@ scenarios:
 def test_too_many_points_are_said_beside_other_mistakes():
     text = GOOD.replace("env_steps: 100", "env_steps: 4").replace("max_of_three", "max_of_thre")
     points, easy, two = problems(text)
-    assert points == "demo.yaml:3: budget: evaluation.points must not exceed budget.env_steps"
+    assert points == (
+        "demo.yaml:3: budget.env_steps: evaluation.points must not exceed env_steps: 5 evaluations "
+        "in 4 steps"
+    )
     assert "did you mean 'max_of_three'" in easy and "did you mean 'max_of_three'" in two
