@@ -29,7 +29,7 @@ from rocompare.results import files
 from rocompare.results.reader import Results
 from rocompare.results.records import SUCCESS_SCORE
 from rocompare.suite import registry
-from rocompare.suite.text import printable
+from rocompare.errors import printable
 
 TEMPLATES = Path(__file__).parent / "templates"
 DPI = 200

@@ -193,7 +193,10 @@ class Results:
     def rows_of_cells(self) -> Iterator[tuple[StoredCell, NDArray[np.intp]]]:
         """Each cell with the positions of its rows in ``seeds``."""
         groups = self.seeds.groupby(["suite", "scenario", "algorithm", "key"], sort=False)
-        places = {"/".join(map(str, names)): at for names, at in groups.indices.items()}  # type: ignore[call-overload]
+        places: dict[str, Any] = {
+            "/".join(map(str, names)): at  # type: ignore[call-overload]
+            for names, at in groups.indices.items()
+        }
         for cell in self.cells:
             yield cell, places[cell.place]
 

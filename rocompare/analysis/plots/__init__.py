@@ -25,7 +25,7 @@ from rocompare.errors import ResultsError
 from rocompare.results import files
 from rocompare.results.reader import Results
 from rocompare.suite import registry
-from rocompare.suite.text import printable
+from rocompare.errors import printable
 
 __all__ = [
     "FORMATS", "KINDS", "WIDTHS", "Cell", "Data", "Plot", "Watch", "all_plots", "save_all",

@@ -16,7 +16,7 @@ from rocompare.analysis.plots.style import Plot, Sheet
 from rocompare.errors import ResultsError
 from rocompare.results.reader import StoredCell
 from rocompare.suite import registry
-from rocompare.suite.text import printable
+from rocompare.errors import printable
 
 if TYPE_CHECKING:
     from rocompare.envs.max_of_three import MaxOfThree

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rocompare.suite.models import TUNED
-from rocompare.suite.text import printable
+from rocompare.errors import printable
 
 FORMATS = ("png", "pdf", "svg")
 WIDTHS = {"column": 3.3, "page": 6.9}
