@@ -224,7 +224,7 @@ def find_factory(name: str) -> Callable[..., Any]:
         ) from error
     if not callable(found):
         raise UnfitEnvironment(f"module '{module_name}' has no function '{function}'")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _checked(env: Any, factory: str) -> Any:

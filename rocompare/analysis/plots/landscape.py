@@ -61,12 +61,13 @@ def pictures(data: Data, scenario: str, width: str) -> list[Plot]:
             rate = cells[name].rate
             if rate:
                 axes.annotate(
-                    "{}/{}".format(*rate), (0.96, 0.04), xycoords="axes fraction", ha="right",
+                    f"{rate[0]}/{rate[1]}", (0.96, 0.04), xycoords="axes fraction", ha="right",
                     fontsize=style.SMALL,
                 )  # fmt: skip
         sheet.name_axes(panels, f"action of agent {first + 1}", f"action of agent {second + 1}")
         width_, height = sheet.size
         box = 0.48 / width_, 0.34 / height, (inches - 0.6) / width_, 0.07 / height
+        assert shades is not None  # there is a panel, and each is shaded
         bar = sheet.figure.colorbar(
             shades, cax=sheet.figure.add_axes(box), orientation="horizontal", label="reward"
         )

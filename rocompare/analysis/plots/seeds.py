@@ -32,8 +32,9 @@ def pictures(data: Data, scenario: str, width: str) -> list[Plot]:
         cut = style.limit(axes.set_xlim, every, declared, depth=1)
         for row, name in enumerate(names):
             _draw(axes, row, cells[name], data.looks[name].color)
-            if cells[name].rate:
-                style.beside(axes, row, "{}/{}".format(*cells[name].rate))
+            rate = cells[name].rate
+            if rate:
+                style.beside(axes, row, f"{rate[0]}/{rate[1]}")
         style.row_names(axes, names, left)
         style.declared_lines(axes, declared, "x")
         if declared:
