@@ -1,13 +1,16 @@
 """Suite files: what is accepted, what every error says, and that no input ends in a traceback."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rocompare.envs.max_of_three import MaxOfThree
 from rocompare.errors import SuiteError
+from rocompare.suite import registry
 from rocompare.suite.load import load_suite, parse_suite
 from tests.support.suites import GOOD, problems
 
@@ -257,3 +260,48 @@ def test_too_many_points_are_said_beside_other_mistakes():
         "in 4 steps"
     )
     assert "did you mean 'max_of_three'" in easy and "did you mean 'max_of_three'" in two
+
+
+class Discrete(MaxOfThree):
+    """Says that its actions are discrete, and counts how often it is made."""
+
+    made = 0
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        Discrete.made += 1
+        self.spec = replace(self.spec, discrete=True)
+
+
+def test_algorithms_must_take_the_games_actions(monkeypatch):
+    monkeypatch.setitem(registry.ENVIRONMENTS, "choose", f"{__name__}:Discrete")
+    text = GOOD.replace("env: max_of_three, s2: 3.0", "env: choose, s2: 3.0")
+    [problem] = problems(text)
+    assert problem == (
+        "demo.yaml:10: scenarios.easy: its actions are discrete, which svnr, svnr_k3, maddpg cannot "
+        "take; algorithms that can: none of those that ship"
+    )
+    monkeypatch.setattr(registry.load("algorithm", "maddpg"), "actions", ("continuous", "discrete"))
+    [problem] = problems(text)
+    assert "which svnr, svnr_k3 cannot take; algorithms that can: maddpg" in problem
+    only = text.replace("  svnr: {}\n  svnr_k3: {use: svnr, rounds: 3}\n", "")
+    assert len(parse_suite(only).cells()) == 2
+    monkeypatch.setattr(registry.load("algorithm", "maddpg"), "actions", ("discrete",))
+    [problem] = problems(only)
+    assert "demo.yaml:9: scenarios.two: its actions are continuous, which maddpg cannot" in problem
+
+
+def test_no_environment_of_the_users_is_made_for_that():
+    before = Discrete.made
+    assert parse_suite(
+        GOOD.replace("env: max_of_three, s2: 3", f'env: "{__name__}:Discrete", s2: 3')
+    )
+    assert Discrete.made == before
+
+
+def test_policies_are_kept_unless_the_suite_says_otherwise():
+    assert parse_suite(GOOD).keep_policies is True
+    other = parse_suite(f"{GOOD}keep_policies: false\n")
+    assert other.keep_policies is False
+    assert [c.key for c in other.cells()] == [c.key for c in parse_suite(GOOD).cells()]
+    assert "keep_policies: " in problems(f"{GOOD}keep_policies: 3\n")[0]
