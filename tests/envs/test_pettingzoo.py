@@ -16,9 +16,11 @@ from rocompare.dev import doctor
 from rocompare.dev.checks import CPU
 from rocompare.envs.parallel import Parallel, of_factory
 from rocompare.errors import SuiteError, UnfitEnvironment
+from rocompare.execute.runner import ExecutorSettings, run_suite
 from rocompare.learn.engine import train_cell
 from rocompare.learn.evaluate import play as play_episodes
 from rocompare.learn.rng import derive
+from rocompare.results.reader import Results
 from rocompare.suite import registry
 from rocompare.suite.load import parse_suite
 
@@ -415,6 +417,32 @@ def test_a_suite_trains_on_it_and_leaves_no_copy_open(more):
         assert not record.diverged
         assert all(0 < value <= 20 for value in record.returns["decentralised"])
     assert Countdown.opened == 0
+
+
+def test_what_is_learnt_from_is_scaled_and_what_is_reported_is_not(monkeypatch):
+    """An episode's rewards are 3, 3, 2 and 2 where every action is 0, and at most 6 a step."""
+    learnt = []
+    algorithm = registry.load("algorithm", "maddpg")
+    observe = algorithm.observe
+    monkeypatch.setattr(
+        algorithm, "observe", lambda self, what: [learnt.append(what.reward), observe(self, what)]
+    )
+    records = train_cell(cell_of(f"{HERE}:Countdown", ", reward_scale: 0.001"))
+    assert 0 < torch.stack(learnt).max() <= 0.006
+    assert all(max(record.returns["decentralised"]) > 0.1 for record in records)
+
+
+@pytest.mark.slow
+def test_readers_of_results_do_not_make_it(tmp_path, monkeypatch):
+    known = {"": (None, None), ", optimal_return: 20.0, safe_return: 1.0": (1.0, 20.0)}
+    for i, more in enumerate(known):
+        suite = parse_suite(SUITE.format(factory=f"{HERE}:Countdown", more=more))
+        outcome = run_suite(suite, tmp_path / str(i), ExecutorSettings(jobs=1))
+        assert [status.error for status in outcome.cells] == [""]
+    monkeypatch.setattr(Parallel, "__init__", None)
+    for i, returns in enumerate(known.values()):
+        ((cell, _),) = Results(tmp_path / str(i)).by_cell()
+        assert (cell.safe_return, cell.optimal_return) == returns
 
 
 class Failing(Countdown):
