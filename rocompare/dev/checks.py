@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from rocompare.api import EnvSpec, Transition
-from rocompare.learn.rng import Streams
+from rocompare.learn.rng import derive
 
 CPU = torch.device("cpu")
 SEEDS = (3, 11, 4)
@@ -57,22 +57,29 @@ def make_spec(
     )
 
 
+def numbers(seeds: Sequence[int], name: str, *shape: int) -> Tensor:
+    """``[S, *shape]`` uniform in ``[0, 1)``, other ones for each ``name``."""
+    # What a stream of this name would begin with, without the block that it draws ahead.
+    generators = [torch.Generator().manual_seed(derive(seed, name)) for seed in seeds]
+    return torch.stack([torch.rand(shape, generator=generator) for generator in generators])
+
+
 def make_obs(spec: EnvSpec, seeds: Sequence[int], name: str, n_envs: int = N_ENVS) -> Tensor:
     """``[S, E, N, O]`` in ``[-1, 1)``, other ones for each ``name``."""
     shape = len(seeds), n_envs, spec.n_agents, spec.obs_dim
     if spec.constant_obs:
         return torch.zeros(shape)
     observers = 1 if spec.shared_obs else spec.n_agents
-    obs = Streams(seeds, f"obs/{name}").uniform(n_envs, observers, spec.obs_dim) * 2 - 1
+    obs = numbers(seeds, f"obs/{name}", n_envs, observers, spec.obs_dim) * 2 - 1
     return obs.expand(shape)
 
 
-def make_action(spec: EnvSpec, streams: Streams, n_envs: int = N_ENVS) -> Tensor:
+def make_action(spec: EnvSpec, seeds: Sequence[int], name: str, n_envs: int = N_ENVS) -> Tensor:
     """``[S, E, N, A]`` uniform over the action space."""
     if spec.discrete:
-        choice = streams.index(spec.action_dim, n_envs, spec.n_agents)
-        return torch.nn.functional.one_hot(choice, spec.action_dim).float()
-    return streams.uniform(n_envs, spec.n_agents, spec.action_dim) * 2 - 1
+        choice = numbers(seeds, f"action/{name}", n_envs, spec.n_agents) * spec.action_dim
+        return torch.nn.functional.one_hot(choice.long(), spec.action_dim).float()
+    return numbers(seeds, f"action/{name}", n_envs, spec.n_agents, spec.action_dim) * 2 - 1
 
 
 def make_transition(
@@ -83,16 +90,15 @@ def make_transition(
     Episodes go on from one step to the next: ``obs`` of ``step + 1`` is the ``next_obs`` reached
     here, where the episode did not end. A fifth of the steps terminates, a fifth is cut off.
     """
-    draws = Streams(seeds, f"transition/{step}")
-    chance = draws.uniform(n_envs)
+    reward, chance = numbers(seeds, f"transition/{step}", 2, n_envs).unbind(1)
     terminated = chance < (0.2 if spec.horizon > 1 else 1.0)
     truncated = ~terminated & (chance < 0.4)
     last = make_obs(spec, seeds, f"last/{step}", n_envs)
     following = make_obs(spec, seeds, str(step + 1), n_envs)
     return Transition(
         obs=make_obs(spec, seeds, str(step), n_envs),
-        action=make_action(spec, draws, n_envs),
-        reward=draws.uniform(n_envs) * 2 - 1,
+        action=make_action(spec, seeds, str(step), n_envs),
+        reward=reward * 2 - 1,
         next_obs=torch.where((terminated | truncated)[..., None, None], last, following),
         terminated=terminated,
         truncated=truncated,

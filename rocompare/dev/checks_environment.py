@@ -26,7 +26,6 @@ from rocompare.dev.checks import (
     written,
 )
 from rocompare.learn.evaluate import close
-from rocompare.learn.rng import Streams
 
 LONGEST = 500
 """Steps of an episode that are played, where its horizon is longer."""
@@ -34,11 +33,16 @@ STYLES = ("uniform", "still")
 """Actions that checks play: uniform ones, which may end episodes early, and 0 (or the first)."""
 
 
-@contextlib.contextmanager
-def made(cls: Any, seeds: Sequence[int] = SEEDS, stream: str = "doctor") -> Iterator[Any]:
+def build(cls: Any, seeds: Sequence[int] = SEEDS, stream: str = "doctor") -> Any:
     """The environment with its defaults, whatever the state of global random numbers."""
     stir()
-    env = cls(cls.Config(), seeds, N_ENVS, stream, CPU)
+    return cls(cls.Config(), seeds, N_ENVS, stream, CPU)
+
+
+@contextlib.contextmanager
+def made(cls: Any, seeds: Sequence[int] = SEEDS, stream: str = "doctor") -> Iterator[Any]:
+    """The same, closed afterwards."""
+    env = build(cls, seeds, stream)
     try:
         yield env
     finally:
@@ -47,7 +51,7 @@ def made(cls: Any, seeds: Sequence[int] = SEEDS, stream: str = "doctor") -> Iter
 
 def chosen(spec: api.EnvSpec, seeds: Sequence[int], step: int, style: str = "uniform") -> Tensor:
     """The action ``[S, E, N, A]`` of a step; a seed's depends on the seed alone."""
-    action = make_action(spec, Streams(seeds, f"play/{step}"))
+    action = make_action(spec, seeds, f"play/{step}")
     if style == "still":
         action = torch.zeros_like(action)
         if spec.discrete:
@@ -328,18 +332,18 @@ def _another(config: Any, name: str) -> Any:
 
 def check_close(cls: Any) -> None:
     """``close``, which is optional, may be called twice."""
-    with made(cls) as env:
-        if not hasattr(env, "close"):
-            return
-        env.reset()
-        for _ in range(2):
-            try:
-                env.close()
-            except Exception as error:
-                raise Broken(
-                    f"close() raised {type(error).__name__}: {error}; it may be called again, and "
-                    "then does nothing"
-                ) from None
+    env = build(cls)
+    if not hasattr(env, "close"):
+        return
+    env.reset()
+    env.close()
+    try:
+        env.close()
+    except Exception as error:
+        raise Broken(
+            f"a second close() raised {type(error).__name__}: {error}; it may be called again, and "
+            "then does nothing"
+        ) from None
 
 
 ENVIRONMENT_CHECKS: dict[str, Callable[[Any], None]] = {

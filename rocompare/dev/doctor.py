@@ -21,7 +21,10 @@ from rocompare.dev.checks_environment import ENVIRONMENT_CHECKS
 from rocompare.dev.checks_environment import check_config as check_env_config
 from rocompare.suite import registry
 
-__all__ = ["ALGORITHM_CHECKS", "ENVIRONMENT_CHECKS", "Broken", "Finding", "examine", "specs"]
+__all__ = [
+    "ALGORITHM_CHECKS", "ENVIRONMENT_CHECKS", "Broken", "Finding", "examine", "find", "finding",
+    "specs",
+]  # fmt: skip
 
 DECISIVE = (check_config, check_update, check_env_config)
 """Checks without which the following ones can say nothing."""
@@ -36,26 +39,33 @@ class Finding:
     """None: it holds."""
 
 
+CHECKS: dict[str, dict[str, Callable[..., None]]] = {
+    "algorithm": {**ALGORITHM_CHECKS},
+    "environment": {**ENVIRONMENT_CHECKS},
+}
+
+
 def examine(cls: Any, kind: str) -> list[Finding]:
     """Run every check of ``kind``, algorithm or environment, on a class."""
-    checks: dict[str, Callable[..., None]] = (
-        ALGORITHM_CHECKS if kind == "algorithm" else ENVIRONMENT_CHECKS
-    )
-    cases = [(spec,) for spec in specs(cls).values()] if kind == "algorithm" else [()]
     found = []
-    for name, check in checks.items():
-        problem = None
-        try:
-            for arguments in cases:
-                check(cls, *arguments)
-        except Broken as broken:
-            problem = str(broken)
-        except Exception as error:  # a user's class may fail in any way; say where and how
-            problem = f"{_place(error)} raised {type(error).__name__}: {error}"
-        found.append(Finding(name, problem))
-        if problem and check in DECISIVE:
+    for check in CHECKS[kind]:
+        found.append(finding(cls, kind, check))
+        if found[-1].problem and CHECKS[kind][check] in DECISIVE:
             break
     return found
+
+
+def finding(cls: Any, kind: str, check: str) -> Finding:
+    """Run one check; an algorithm in every made-up game that it can play."""
+    problem = None
+    try:
+        for case in [(spec,) for spec in specs(cls).values()] if kind == "algorithm" else [()]:
+            CHECKS[kind][check](cls, *case)
+    except Broken as broken:
+        problem = str(broken)
+    except Exception as error:  # a user's class may fail in any way; say where and how
+        problem = f"{_place(error)} raised {type(error).__name__}: {error}"
+    return Finding(check, problem)
 
 
 def _place(error: BaseException) -> str:

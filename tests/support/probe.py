@@ -81,6 +81,13 @@ class Walk:
         Walk.open.discard(self.stream)
 
 
+class Choices(Walk):
+    """One with discrete actions."""
+
+    class Config(Walk.Config):
+        choices: int = 3
+
+
 class OddError(Exception):
     """What its text says does not make another."""
 
