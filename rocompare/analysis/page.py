@@ -25,11 +25,11 @@ from rocompare.analysis.plots import Cell, Data, Watch
 from rocompare.analysis.plots.style import untuned
 from rocompare.analysis.samples import differences
 from rocompare.analysis.table import DEFINITION, EXECUTION_WORDS, SUCCESS, load_reference
+from rocompare.errors import printable
 from rocompare.results import files
 from rocompare.results.reader import Results
 from rocompare.results.records import SUCCESS_SCORE
 from rocompare.suite import registry
-from rocompare.errors import printable
 
 TEMPLATES = Path(__file__).parent / "templates"
 DPI = 200

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from rocompare.dev import doctor
 from rocompare.dev.checks_environment import made
-from rocompare.errors import SuiteError
+from rocompare.errors import SuiteError, UserError
 from rocompare.suite import registry
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -84,7 +84,7 @@ def write_suite(
     Raises:
         UserError: a class cannot be had, the suite would not be valid, or the file exists.
     """
-    from rocompare.suite.load import parse_suite
+    from rocompare.suite.load import load_suite
 
     file = folder / f"{name}.yaml"
     if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name, re.ASCII):
@@ -108,8 +108,12 @@ def write_suite(
         text = text.replace("{env_steps: 1000}", "{env_steps: 50000, envs: 16}")
     if any(game.foreign for game in games.values()):
         text = text.replace("episodes: 100", "episodes: 10")  # each is a Python object
-    parse_suite(text, str(file), code)
     _write(file, text)
+    try:
+        load_suite(file, allow_local_code)
+    except UserError:
+        file.unlink()
+        raise
     allow = " --allow-local-code" if allow_local_code else ""
     return [
         f"{file.name} written; check: rocompare validate {file.name}{allow}",

@@ -13,10 +13,9 @@ from matplotlib.contour import ContourSet
 from rocompare.analysis.plots import style
 from rocompare.analysis.plots.data import Array, Cell, Data
 from rocompare.analysis.plots.style import Plot, Sheet
-from rocompare.errors import ResultsError
+from rocompare.errors import ResultsError, printable
 from rocompare.results.reader import StoredCell
 from rocompare.suite import registry
-from rocompare.errors import printable
 
 if TYPE_CHECKING:
     from rocompare.envs.max_of_three import MaxOfThree

@@ -24,8 +24,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from PIL import Image
 
-from rocompare.suite.models import TUNED
 from rocompare.errors import printable
+from rocompare.suite.models import TUNED
 
 FORMATS = ("png", "pdf", "svg")
 WIDTHS = {"column": 3.3, "page": 6.9}
