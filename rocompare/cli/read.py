@@ -101,7 +101,7 @@ def compare(
 
 
 @app.command(
-    epilog="Exit codes: 0 every cell passes, 1 a cell regressed, 3 none regressed but one is "
+    epilog="Exit codes: 0 no cell regressed, 1 a cell regressed, 3 none did but one is "
     "inconclusive, 2 wrong usage or input, or an alpha that so few seeds cannot reach."
 )
 def check(
@@ -113,23 +113,44 @@ def check(
         float,
         typer.Option(
             metavar="T",
-            help="Fall that is accepted: of the mean return, as a share of optimal minus safe "
-            "return, and of the rate of seeds in the optimum's basin.",
+            help="Fall that is accepted, as a share of optimal minus safe return, of the seeds "
+            "and of the budget.",
         ),
     ] = 0.1,
     alpha: Annotated[
         float, typer.Option(metavar="A", help="Accepted rate of false alarms, over all cells.")
     ] = 0.05,
+    on: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="What must not get worse: return, success, auc (mean of the learning curve), "
+            "steps-to-success, std.",
+        ),
+    ] = "return,success",
+    allow_inconclusive: Annotated[
+        bool, typer.Option("--allow-inconclusive", help="Exit with 0 where nothing regressed.")
+    ] = False,
+    ignore_configuration: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-configuration",
+            help="Compare although games, budgets or evaluations differ.",
+        ),
+    ] = False,
     form: Annotated[
         CheckFormat, typer.Option("--format", help="Form of the output.")
     ] = CheckFormat.text,
 ) -> None:
-    """Tell whether returns got worse: a fall beyond the tolerance that is also significant."""
-    from rocompare.analysis import check as check_module
+    """Tell whether results got worse: a fall beyond the tolerance that is also significant."""
+    from rocompare.analysis import check as checking
+    from rocompare.analysis.judge import Settings
 
-    report = check_module.check(new, against, tolerance, alpha)
-    typer.echo(check_module.render(report, form.value), nl=False)
-    raise typer.Exit(report.exit_code)
+    questions = tuple(part.strip() for part in on.split(",") if part.strip())
+    settings = Settings(tolerance, alpha, on=questions)
+    report = checking.check(new, against, settings, ignore_configuration)
+    typer.echo(checking.render(report, form.value), nl=False)
+    raise typer.Exit(report.exit_code(allow_inconclusive))
 
 
 @app.command()
