@@ -14,7 +14,6 @@ seed: the same sample gives the same numbers.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,18 +23,19 @@ import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
-Alternative = Literal["two-sided", "less", "greater"]
+from rocompare.analysis.exact import Array, sample
+from rocompare.analysis.exact import fisher_test as fisher_test
+from rocompare.analysis.exact import holm as holm
+from rocompare.analysis.exact import permutation_test as permutation_test
+from rocompare.analysis.exact import permutation_tests as permutation_tests
+from rocompare.analysis.exact import seeds_needed as seeds_needed
+from rocompare.analysis.exact import significant as significant
+from rocompare.analysis.exact import smallest_p as smallest_p
 
 RESAMPLES = 9_999
 """Bootstrap resamples."""
 PROFILE_RESAMPLES = 2_000
 """Those of a performance profile, whose band is only looked at."""
-ENUMERATED = 200_000
-"""A permutation test with at most so many divisions of the pooled seeds goes through all: 10
-against 10 seeds have 184,756."""
-PERMUTATIONS = 49_999
-"""Random divisions that are drawn where there are more."""
 
 
 class Interval(NamedTuple):
@@ -63,7 +63,7 @@ class Summary(NamedTuple):
 
 def summarise(values: ArrayLike) -> Summary:
     """Describe ``values [n]``."""
-    x = _sample(values)
+    x = sample(values)
     if not len(x):
         return Summary(0, *[math.nan] * 6)
     return Summary(
@@ -82,7 +82,7 @@ def iqm(values: ArrayLike) -> float:
 
     With fewer than four seeds nothing is cut off and it is the mean.
     """
-    x = _sample(values)
+    x = sample(values)
     cut = len(x) // 4
     return float(np.sort(x)[cut : len(x) - cut].mean()) if len(x) else math.nan
 
@@ -100,16 +100,58 @@ def normalise(values: ArrayLike, safe: float, optimal: float) -> Array:
 
 def t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     """Student's interval of the mean of ``values [n]``; one seed bounds nothing."""
-    x = _sample(values)
+    x = sample(values)
     if len(x) < 2:
         return NO_INTERVAL
     half = scipy.stats.t.ppf((1 + confidence) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x))
     return Interval(float(x.mean() - half), float(x.mean() + half))
 
 
+def bounded_interval(
+    values: ArrayLike, low: ArrayLike, high: ArrayLike, confidence: float = 0.95
+) -> tuple[Array, Array]:
+    """Interval of the mean of ``values [..., n]`` that cannot leave the range of the returns.
+
+    Wilson's interval of a rate takes its variance from the rate itself, and so ends where rates
+    do. This one does the same for numbers between ``low`` and ``high``: a mean at the share ``m``
+    of that range is given the variance ``d m (1 - m)``, with ``d`` from the sample's own variance
+    (1 if all returns lie at the two ends, 0 if they are equal), and Student's quantile instead of
+    the normal one. On samples with two peaks it is narrower than Student's interval and covers as
+    often (0.02 to 0.03 more or less), on returns that press against the optimum more often (0.93
+    instead of 0.90 for 10 seeds). It shares the limit of every interval of a mean: of a peak that
+    no seed shows it knows nothing. ``tests/simulate_intervals.py`` prints the table.
+
+    Args:
+        low: of the game; where it is unknown, the smaller of the safe return and the lowest one
+            seen serves as well. ``[...]`` or one for all, as is ``high``.
+
+    Returns:
+        The two ends, ``[...]`` each; NaN where there are fewer than two seeds.
+
+    Raises:
+        ValueError: a value outside of the range.
+    """
+    x = np.asarray(values, dtype=float)
+    n = x.shape[-1]
+    bottom, top = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
+    if n < 2:
+        return np.full(x.shape[:-1], math.nan), np.full(x.shape[:-1], math.nan)
+    width = top - bottom
+    scaled = (x - bottom[..., None]) / np.where(width > 0, width, 1.0)[..., None]
+    if scaled.min() < -1e-9 or scaled.max() > 1 + 1e-9:
+        raise ValueError("returns outside of the range between low and high")
+    m = scaled.mean(axis=-1).clip(0, 1)
+    spread = m * (1 - m)
+    d = np.divide(scaled.var(axis=-1, ddof=1), spread, out=np.zeros_like(m), where=spread > 1e-12)
+    k = scipy.stats.t.ppf((1 + confidence) / 2, n - 1) ** 2 * d / n
+    centre = (m + k / 2) / (1 + k)
+    half = np.sqrt(k * spread + k * k / 4) / (1 + k)
+    return bottom + width * (centre - half).clip(0), bottom + width * (centre + half).clip(max=1)
+
+
 def difference_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
     """Welch's interval of the mean of ``a [n]`` minus the mean of ``b [m]``."""
-    x, y = _sample(a), _sample(b)
+    x, y = sample(a), sample(b)
     if min(len(x), len(y)) < 2:
         return NO_INTERVAL
     difference = float(x.mean() - y.mean())
@@ -126,7 +168,7 @@ def median_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 
     It assumes nothing of the distribution. At 0.95 fewer than 6 seeds bound nothing.
     """
-    x = np.sort(_sample(values))
+    x = np.sort(sample(values))
     # As many seeds lie below the median as a fair coin shows heads.
     rank = int(scipy.stats.binom.ppf((1 - confidence) / 2, len(x), 0.5)) if len(x) else 0
     if rank < 1:
@@ -147,7 +189,7 @@ def bootstrap_interval(
         method: BCa has no value where the resamples do not vary or all lie on one side, as with
             identical returns; the percentile interval is given there.
     """
-    arrays = [_sample(sample) for sample in samples]
+    arrays = [sample(values) for values in samples]
     if min(len(x) for x in arrays) < 2:
         return NO_INTERVAL
     if all(x.min() == x.max() for x in arrays):
@@ -193,7 +235,7 @@ def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> Inter
 
 def improvement(a: ArrayLike, b: ArrayLike) -> float:
     """Probability that a seed of ``a [n]`` beats a seed of ``b [m]``, ties counted as half."""
-    x, y = _sample(a), _sample(b)
+    x, y = sample(a), sample(b)
     if not len(x) or not len(y):
         return math.nan
     wins = float(scipy.stats.mannwhitneyu(x, y, method="asymptotic").statistic)
@@ -207,137 +249,8 @@ def improvement_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -
     (van Dantzig 1951), so that this holds for two-peaked ones too. A bootstrap would shrink to a
     point as soon as every seed of one algorithm beats every seed of the other.
     """
-    n = min(len(_sample(a)), len(_sample(b)))
+    n = min(len(sample(a)), len(sample(b)))
     return wilson_interval(improvement(a, b) * n, n, confidence) if n else NO_INTERVAL
-
-
-def permutation_test(a: ArrayLike, b: ArrayLike, alternative: Alternative = "two-sided") -> float:
-    """p-value of the hypothesis that ``a [n]`` and ``b [m]`` come from one distribution.
-
-    The statistic is the difference of means. All divisions of the pooled seeds into ``n`` and
-    ``m`` are counted if there are at most ``ENUMERATED``. Beyond, ``PERMUTATIONS`` random ones are
-    drawn and the observed one is counted with them, so that p is never 0 and the test keeps its
-    level. Two-sided is twice the smaller one-sided p, as in scipy; ``less`` means that ``a`` is.
-    """
-    return permutation_tests([(a, b)], alternative)[0]
-
-
-def permutation_tests(
-    pairs: Sequence[tuple[ArrayLike, ArrayLike]], alternative: Alternative = "two-sided"
-) -> list[float]:
-    """:func:`permutation_test` of each pair, thousands of them in seconds."""
-    p_values = [1.0] * len(pairs)
-    alike: dict[tuple[int, int], list[tuple[int, _Pooled]]] = {}
-    for i, (a, b) in enumerate(pairs):
-        pooled = _pool(a, b)
-        if pooled is not None:
-            alike.setdefault((len(pooled.values), pooled.size), []).append((i, pooled))
-    for (total, size), members in alike.items():
-        choices = _choices(total, size)
-        # The observed division is one of all, or counted with the random ones.
-        extra = 0 if math.comb(total, size) <= ENUMERATED else 1
-        for start in range(0, len(members), 32):  # bounds the memory
-            part = members[start : start + 32]
-            sums = choices @ np.stack([pooled.values for _, pooled in part], axis=1)
-            observed = np.array([pooled.observed for _, pooled in part])
-            # The same sum in another order may differ in its last digits.
-            at_least = (np.count_nonzero(sums >= observed - 1e-9, axis=0) + extra).tolist()
-            at_most = (np.count_nonzero(sums <= observed + 1e-9, axis=0) + extra).tolist()
-            for (i, pooled), more, fewer in zip(part, at_least, at_most, strict=True):
-                less, greater = (more, fewer) if pooled.swapped else (fewer, more)
-                count = {"less": less, "greater": greater}.get(alternative, 2 * min(less, greater))
-                p_values[i] = min(1.0, count / (len(choices) + extra))
-    return p_values
-
-
-class _Pooled(NamedTuple):
-    """Two samples as one, centred and scaled."""
-
-    values: Array
-    size: int
-    """Of the smaller sample, whose sum says all: the other's is its negative."""
-    observed: float
-    """That sum."""
-    swapped: bool
-    """Whether it is the second one's."""
-
-
-def _pool(a: ArrayLike, b: ArrayLike) -> _Pooled | None:
-    """None where all values are equal."""
-    x, y = _sample(a), _sample(b)
-    if not len(x) or not len(y):
-        raise ValueError("a permutation test needs at least one seed on either side")
-    pooled = np.concatenate([x, y])
-    pooled = pooled - pooled.mean()
-    scale = np.abs(pooled).max()
-    if scale == 0:
-        return None
-    pooled /= scale
-    swapped = len(y) < len(x)
-    observed = pooled[len(x) :].sum() if swapped else pooled[: len(x)].sum()
-    return _Pooled(pooled, min(len(x), len(y)), float(observed), swapped)
-
-
-@functools.lru_cache(maxsize=4)
-def _choices(total: int, size: int) -> Array:
-    """``[D, total]``: 1 where a value is chosen, of every division or of random ones."""
-    if math.comb(total, size) <= ENUMERATED:
-        flat = itertools.chain.from_iterable(itertools.combinations(range(total), size))
-        indices = np.fromiter(flat, dtype=np.intp).reshape(-1, size)
-    else:
-        random = np.random.default_rng(0)
-        order = np.broadcast_to(np.arange(total), (PERMUTATIONS, total))
-        indices = random.permuted(order, axis=1)[:, :size]
-    chosen = np.zeros((len(indices), total))
-    np.put_along_axis(chosen, indices, 1.0, axis=1)
-    return chosen
-
-
-def significant(p: float, alpha: float) -> bool:
-    """Whether ``p`` is at most ``alpha``, to rounding: 3 times 0.1 is at most 0.3."""
-    return p <= alpha * (1 + 1e-9)
-
-
-def smallest_p(n: int, m: int) -> float:
-    """The smallest two-sided p that ``n`` against ``m`` seeds can give: 0.1 for 3 against 3."""
-    divisions = math.comb(n + m, n)
-    return min(1.0, 2 / (divisions if divisions <= ENUMERATED else PERMUTATIONS + 1))
-
-
-def seeds_needed(alpha: float) -> int | None:
-    """Fewest seeds on either side that can give a two-sided p of ``alpha``; None if none can."""
-    return next((n for n in range(1, 100) if significant(smallest_p(n, n), alpha)), None)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number, in the order given (Holm 1979).
-
-    Rejecting those that are at most ``alpha`` errs in any of them with probability ``alpha``.
-    """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = largest
-    return adjusted
-
-
-@functools.lru_cache(maxsize=4096)
-def fisher_test(
-    successes_a: int, n: int, successes_b: int, m: int, alternative: Alternative = "two-sided"
-) -> float:
-    """Fisher's exact p-value of the hypothesis that two success rates are equal.
-
-    Two-sided is twice the smaller one-sided p, as in :func:`permutation_test`.
-    """
-    if not (0 <= successes_a <= n and 0 <= successes_b <= m):
-        raise ValueError(f"{successes_a} successes of {n} seeds, {successes_b} of {m}")
-    counts = [[successes_a, n - successes_a], [successes_b, m - successes_b]]
-    if alternative != "two-sided":
-        return float(scipy.stats.fisher_exact(counts, alternative).pvalue)
-    sides = [float(scipy.stats.fisher_exact(counts, side).pvalue) for side in ("less", "greater")]
-    return min(1.0, 2 * min(sides))
 
 
 def detectable_shift(std: float, n: int, m: int, alpha: float, power: float = 0.8) -> float:
@@ -392,8 +305,8 @@ def profile_interval(
     random = np.random.default_rng(0)
     limits = np.asarray(thresholds, dtype=float)
     total = np.zeros((PROFILE_RESAMPLES, len(limits)))
-    for sample in scores:
-        above = _exceeding(np.asarray(sample, dtype=float), limits)  # [n, T]
+    for values in scores:
+        above = _exceeding(np.asarray(values, dtype=float), limits)  # [n, T]
         n = len(above)
         # How often each seed is drawn, in each resample.
         drawn = random.multinomial(n, np.full(n, 1 / n), size=PROFILE_RESAMPLES)
@@ -407,12 +320,3 @@ def profile_interval(
 def _exceeding(x: Array, limits: Array) -> Array:
     """``[n, T]``: 1 where ``x [n]`` exceeds ``limits [T]``."""
     return (x[:, None] > limits).astype(float)
-
-
-def _sample(values: ArrayLike) -> Array:
-    x = np.asarray(values, dtype=float)
-    if x.ndim != 1:
-        raise ValueError(f"a sample is one number per seed, got the shape {x.shape}")
-    if not np.isfinite(x).all():
-        raise ValueError("a sample holds finite numbers; leave out the seeds that diverged")
-    return x

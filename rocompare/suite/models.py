@@ -14,7 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+)
 
 from rocompare.errors import SuiteError
 from rocompare.suite import registry
@@ -23,12 +30,13 @@ MAX_NAME = 64
 """Letters of a suite's, an algorithm's or a scenario's name."""
 TUNED = "_tuned"
 """What `rocompare tune` adds to names: they can stand beside the untuned ones in a table."""
-_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+-]{{0,{MAX_NAME - 1}}}", re.ASCII)
+NAME_PATTERN = rf"[A-Za-z0-9][A-Za-z0-9._+-]{{0,{MAX_NAME - 1}}}"
+"""What a name looks like, as a regular expression."""
 
 
 def _check_name(name: str) -> str:
     # Names become folders: no separators, no leading dot, nothing that leaves the results folder.
-    if not _NAME.fullmatch(name) or name.endswith("."):
+    if not re.fullmatch(NAME_PATTERN, name) or name.endswith("."):
         raise ValueError(
             f"a name has 1 to {MAX_NAME} letters, digits, '_', '-', '+' or '.', begins with a "
             f"letter or digit and does not end in '.'; got {name[:80]!r}"
@@ -55,9 +63,21 @@ def check_seeds(value: Any) -> Any:
 
 Name = Annotated[str, AfterValidator(_check_name)]
 Seeds = Annotated[
-    tuple[int, ...], BeforeValidator(check_seeds), Field(min_length=1, max_length=10_000)
+    tuple[int, ...],
+    BeforeValidator(check_seeds),
+    Field(min_length=1, max_length=10_000),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": 10_000},
+                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+            ]
+        }
+    ),
 ]
-_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+_STRICT = ConfigDict(
+    extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+)
 
 
 class Budget(BaseModel):
@@ -115,10 +135,14 @@ class ScenarioConfig(BaseModel):
         """The class."""
         return registry.load("environment", self.env, self.local)
 
+    def spec(self) -> Any:
+        """The ``EnvSpec`` of one copy of the environment, which is built for that."""
+        env_class = self.load()
+        return env_class(env_class.Config.model_validate(self.params), [0], 1).spec
+
     def declared(self) -> dict[str, Any]:
         """What the environment says of itself that results are judged by."""
-        env_class = self.load()
-        spec = env_class(env_class.Config.model_validate(self.params), [0], 1).spec
+        spec = self.spec()
         return {
             "safe_return": None if spec.safe_return is None else float(spec.safe_return),
             "optimal_return": None if spec.optimal_return is None else float(spec.optimal_return),
@@ -132,12 +156,23 @@ class SuiteFile(BaseModel):
     model_config = _STRICT
 
     name: Name
+    """Of the folder in the results folder that the suite's results go to."""
     seeds: Seeds
+    """How many, which are 0, 1, 2 and so on, or a list of them."""
     budget: Budget
+    """What training may use; a scenario can have a budget of its own."""
     evaluation: Evaluation = Evaluation(episodes=100, points=20)
+    """How often, and on how many episodes, policies are evaluated."""
     algorithms: dict[Name, dict[str, Any] | None] = Field(min_length=1)
+    """By a name of your own, hyperparameters, and `use`, the algorithm that they are of, unless the
+    name is an algorithm's."""
     scenarios: dict[Name, dict[str, Any]] = Field(min_length=1)
+    """By a name of your own, `env`, the environment, and its parameters; `budget` and `algorithms`
+    (hyperparameters by name) where they are others than the suite's."""
     reference: str | None = None
+    """Published values to compare with."""
+    keep_policies: bool = True
+    """Whether the trained policies are kept beside the results."""
 
 
 class Suite(BaseModel):
@@ -152,6 +187,8 @@ class Suite(BaseModel):
     algorithms: tuple[AlgorithmConfig, ...]
     scenarios: tuple[ScenarioConfig, ...]
     reference: str | None = None
+    keep_policies: bool = True
+    """Whether trained policies are kept; no part of a cell's key."""
 
     def cells(self) -> list[Cell]:
         """Every algorithm on every scenario, scenario by scenario."""
@@ -226,6 +263,8 @@ class Cell:
             parts[kind] = {**entry.model_dump(mode="json"), "version": version}
             if entry.local:  # whoever edits a file beside the suite need not think of a version
                 parts[kind]["sha256"] = entry.local.sha256
+        for name in getattr(self.scenario.load(), "not_in_key", ()):
+            del parts["scenario"]["params"][name]
         parts["budget"] = self.budget.model_dump(mode="json")
         parts["evaluation"] = self.evaluation.model_dump(mode="json")
         return parts

@@ -104,7 +104,7 @@ def test_a_save_killed_while_staging_leaves_nothing_that_counts(tmp_path, monkey
 def test_failures_are_kept_until_the_cell_succeeds(tmp_path):
     store.save_failure(tmp_path, CELLS[0], "boom\x1b[31m", "trace")
     (failure,) = Results(tmp_path).failures
-    assert (failure.place, failure.error) == (str(CELLS[0].path), "boom?[31m")
+    assert (failure.place, failure.error) == (str(CELLS[0].path), "boom\\x1b[31m")
     assert failure.seeds == (0, 1, 2)
     save(tmp_path, CELLS[0], [0])
     assert Results(tmp_path).failures == []
