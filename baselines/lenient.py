@@ -99,6 +99,8 @@ class LenientMADRL(api.Algorithm):
         critic_output_scale: Annotated[float, api.Search(1, 100)] = Field(10.0, gt=0)
         """Factor on a critic's output, in units of reward: about the size of the returns."""
 
+    config: Config
+
     def __init__(
         self,
         spec: api.EnvSpec,
@@ -161,9 +163,10 @@ class LenientMADRL(api.Algorithm):
         bins = self.config.action_bins
         cell = ((action + 1) * (0.5 * bins)).long().clamp_(0, bins - 1)  # [S, E, N, A]
         side = obs.transpose(1, 2) @ self.projection + self.offset > 0  # [S, N, E, bits]
-        pair = (cell * self.bin_value).sum(-1).transpose(1, 2)
-        pair = pair + (side * self.bit_value).sum(-1) * bins**self.spec.action_dim
-        return pair % self.temperature.shape[2]
+        of_action = (cell * self.bin_value).sum(-1).transpose(1, 2)
+        of_obs = (side * self.bit_value).sum(-1)
+        actions: int = bins**self.spec.action_dim
+        return (of_action + of_obs * actions) % self.temperature.shape[2]
 
     def update(self, progress: float) -> dict[str, Tensor]:
         c, lr_factor = self.config, cosine(progress, self.config.lr_end_factor)

@@ -93,6 +93,8 @@ class MASQL(api.Algorithm):
         critic_output_scale: Annotated[float, api.Search(1, 100)] = Field(10.0, gt=0)
         """Factor on a critic's output, in units of reward: about the size of the returns."""
 
+    config: Config
+
     def __init__(
         self, spec: api.EnvSpec, config: MASQL.Config, seeds: Sequence[int], device: torch.device
     ) -> None:
@@ -128,7 +130,8 @@ class MASQL(api.Algorithm):
             noise = (self.explore if mode == "explore" else self.execute).normal(*shape)
         with torch.no_grad():
             joint = self._sample(obs, noise).unflatten(-1, (n, -1))  # [S, N, E, N, A]
-        return joint.diagonal(dim1=1, dim2=3).mT  # own components: [S, E, N, A]
+        own: Tensor = joint.diagonal(dim1=1, dim2=3).mT  # [S, E, N, A]
+        return own
 
     def observe(self, transition: api.Transition) -> None:
         self.replay.add(transition)
@@ -176,7 +179,8 @@ class MASQL(api.Algorithm):
     def _particles(self, obs: Tensor, k: int) -> Tensor:
         """``obs [S, B, N, O]`` -> each agent's own joint actions ``[S, N, B, K, N*A]``."""
         noise = self.noise.normal(self.spec.n_agents, obs.shape[1] * k, self.joint_dim)
-        return self._sample(obs.repeat_interleave(k, 1), noise).unflatten(2, (-1, k))
+        joint: Tensor = self._sample(obs.repeat_interleave(k, 1), noise).unflatten(2, (-1, k))
+        return joint
 
     def _sample(self, obs: Tensor, noise: Tensor) -> Tensor:
         """``obs [S, M, N, O]``, ``noise [S, N, M, N*A]`` -> joint actions ``[S, N, M, N*A]``."""
@@ -192,4 +196,4 @@ class MASQL(api.Algorithm):
         n = self.spec.n_agents
         obs = self.replay.sample(k, streams).obs.expand(-1, k, -1, -1)
         joint = self._sample(obs, streams.normal(n, k, self.joint_dim))
-        return joint.unflatten(-1, (n, -1)).unsqueeze(2)  # [S, N, 1, K, N, A]
+        return joint.view(*joint.shape[:3], n, -1).unsqueeze(2)  # [S, N, 1, K, N, A]

@@ -111,6 +111,8 @@ class PR2(api.Algorithm):
         critic_output_scale: Annotated[float, api.Search(1, 100)] = Field(10.0, gt=0)
         """Factor on a critic's output, in units of reward: about the size of the returns."""
 
+    config: Config
+
     def __init__(
         self, spec: api.EnvSpec, config: PR2.Config, seeds: Sequence[int], device: torch.device
     ) -> None:

@@ -89,6 +89,8 @@ class ROMMEO(api.Algorithm):
         critic_output_scale: Annotated[float, api.Search(1, 100)] = Field(10.0, gt=0)
         """Factor on a critic's output, in units of reward: about the size of the returns."""
 
+    config: Config
+
     def __init__(
         self, spec: api.EnvSpec, config: ROMMEO.Config, seeds: Sequence[int], device: torch.device
     ) -> None:

@@ -115,6 +115,8 @@ class SVNR(api.Algorithm):
         critic_output_scale: Annotated[float, api.Search(1, 100)] = Field(10.0, gt=0)
         """Factor on the critic's output, in units of reward: about the size of the returns."""
 
+    config: Config
+
     def __init__(
         self, spec: api.EnvSpec, config: SVNR.Config, seeds: Sequence[int], device: torch.device
     ) -> None:
@@ -216,7 +218,7 @@ class SVNR(api.Algorithm):
         _, b, n, _ = obs.shape
         noise = self.noise.normal(b * k, n, self.spec.action_dim)
         rows = obs.repeat_interleave(k, 1)
-        return self._negotiate(rows, noise, self.config.rounds).unflatten(1, (b, k))
+        return self._negotiate(rows, noise, self.config.rounds).view(-1, b, k, *noise.shape[-2:])
 
     def _negotiate(self, obs: Tensor, noise: Tensor, rounds: int) -> Tensor:
         """``obs [S, M, N, O]``, ``noise [S, M, N, A]`` -> joint actions ``[S, M, N, A]``."""

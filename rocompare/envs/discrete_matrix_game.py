@@ -253,7 +253,10 @@ class DiscreteMatrixGame(OneStepGame):
         )  # fmt: skip
         for y, row in enumerate(payoff):
             for x_, value in enumerate(row):
-                ax.text(x_, y, f"{value:g}", ha="center", va="bottom", fontsize=7)
+                ax.annotate(
+                    f"{value:g}", (x_, y), (0, 4), textcoords="offset points", ha="center",
+                    va="bottom", fontsize=7,
+                )  # fmt: skip
         self.mark(ax, names)
         ax.set_xticks(range(self.n_actions))
         ax.set_yticks(range(self.n_actions))

@@ -67,6 +67,8 @@ class ParticleGather(Environment):
     version = 1
 
     settable = ("win", "penalty")
+    movers = ("particle", "particle")
+    """What stands at the places of :meth:`positions`."""
 
     class Config(EnvConfig):
         radius: float = Field(0.4, gt=0, lt=1)

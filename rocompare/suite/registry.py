@@ -36,6 +36,7 @@ ENVIRONMENTS = {
     "matrix_game": "rocompare.envs.matrix_game:MatrixGame",
     "discrete_matrix_game": "rocompare.envs.discrete_matrix_game:DiscreteMatrixGame",
     "particle_gather": "rocompare.envs.particle_gather:ParticleGather",
+    "predator_prey": "rocompare.envs.predator_prey:PredatorPrey",
     "pettingzoo": "rocompare.envs.parallel:Parallel",
     "mamujoco": "rocompare.envs.mamujoco:MaMuJoCo",
 }

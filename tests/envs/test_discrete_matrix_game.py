@@ -227,7 +227,7 @@ def test_the_matrix_is_drawn_with_its_numbers():
     ax = Figure().subplots()
     env = make(payoff=[[9, -9], [1, 2]])
     env.draw(ax, ("safe", "optimum"))
-    cells = {(*t.get_position(), t.get_text()) for t in ax.texts[:4]}
+    cells = {(*t.xy, t.get_text()) for t in ax.texts[:4]}
     # The first agent's action is on the x axis.
     assert cells == {(0, 0, "9"), (0, 1, "-9"), (1, 0, "1"), (1, 1, "2")}
     assert [(t.get_text(), *t.xy) for t in ax.texts[4:]] == [("safe", 1, 0), ("optimum", 0, 0)]
