@@ -124,7 +124,7 @@ def check(
         f"failed in REFERENCE: {algorithm} on {label}: {error}"
         for (label, algorithm), error in old.failures.items()
     ]
-    return Report(verdicts, settings, judged.tested if judged else 0, notes)
+    return Report(verdicts, settings, int(judged.tested) if judged else 0, notes)
 
 
 def _check_settings(settings: Settings) -> None:
@@ -303,6 +303,7 @@ def _json(report: Report) -> str:
 
 
 def _plain(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -76,7 +76,7 @@ def test_slower_learning_is_a_regression_where_it_is_asked_for(folders):
         records = []
         for seed in range(20):
             record = seed_result(seed, 9.9)
-            modes = dict.fromkeys(record.returns, [first + seed / 1000, 9.9])
+            modes = {mode: [first + seed / 1000, 9.9] for mode in record.returns}
             curve = record.curve.model_copy(update={"returns": modes})
             records.append(record.model_copy(update={"curve": curve}))
         store.save(root, cells_of()[CELL], records, {})
@@ -119,7 +119,7 @@ def test_another_hyperparameter_is_said(folders):
         (("--alpha", "0"), "--alpha: expected a number between 0 and 1, got 0"),
         (("--tolerance", "nan"), "--tolerance: expected a number of at least 0, got nan"),
         (("--on", "return,speed"), "--on: unknown question 'speed'; known: return, success"),
-        (("--alpha", "1e-9"), "these seeds can never reach it"),
+        (("--alpha", "1e-15"), "these seeds can never reach it"),
     ],
 )
 def test_wrong_options_are_messages(options, message, folders):
