@@ -5,20 +5,27 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
-.PHONY: run test check clean
+.PHONY: run test quick lint check fuzz clean
 
-run: $(READY)
-	$(BIN)/rocompare run suites/max_of_three.yaml --results results
-	$(BIN)/rocompare table results/max_of_three
+run: $(READY)  ## train Max of Three and print its table
+	$(BIN)/rocompare run max_of_three --results results
+	$(BIN)/rocompare table results/max_of_three --reference paper_table1
 
-test: $(READY)
-	$(BIN)/python -m pytest
+test: $(READY)  ## all tests, on two processes
+	$(BIN)/python -m pytest -n 2
 
-check: $(READY)
+quick: $(READY)  ## the tests that take no time: under a minute
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+
+check: lint test  ## what a change must pass
+
+fuzz: $(READY)  ## thousands of hostile inputs instead of hundreds
+	ROCOMPARE_FUZZ=thorough $(BIN)/python -m pytest -n 2 -m fuzz
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

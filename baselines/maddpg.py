@@ -36,29 +36,40 @@ class MADDPG(api.Algorithm):
 
     class Config(api.OffPolicyConfig):
         random_fraction: Annotated[float, api.Search(0.1, 0.5, log=False)] = Field(0.15, ge=0, le=1)
-        """Fraction of the budget in which actions are uniform over the action box."""
+        """Share of the budget, from the start, in which actions are uniform over the action box."""
         noise_start: Annotated[float, api.Search(0.1, 3)] = Field(1.0, gt=0)
         """Standard deviation of the exploration noise at the start, in units of the action."""
         noise_end: Annotated[float, api.Search(0.01, 0.3)] = Field(0.05, gt=0)
-        """The same from ``noise_end_fraction`` on."""
+        """Standard deviation of the exploration noise from ``noise_end_fraction`` on."""
         noise_end_fraction: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(
             0.8, gt=0, le=1
         )
-        """Share of the budget at which the noise's geometric decay ends."""
+        """Share of the budget at which the geometric fall of the exploration noise ends."""
         others: Literal["batch", "policy"] = "batch"
-        """Others' actions in the actor's gradient: replayed (the paper) or from their actors."""
+        """Where the others' actions in an actor's gradient come from: replayed, as in the paper, or
+        from their current policies."""
         saturation: Annotated[float, api.Search(0.01, 1)] = Field(0.1, ge=0)
-        """Weight of the actors' squared outputs before tanh in their loss, in units of reward."""
+        """Weight of the actors' squared outputs before tanh in their loss, in units of reward. It
+        keeps actors out of the corners of the action box, where they have no gradient."""
         actor_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.005, gt=0)
+        """Learning rate of the actors at the start."""
         critic_lr: Annotated[float, api.Search(3e-3, 0.1)] = Field(0.02, gt=0)
+        """Learning rate of the critics at the start."""
         max_grad_norm: float = Field(10.0, gt=0)
-        """Largest gradient norm of a seed."""
+        """Largest norm of a seed's gradient, over all agents' networks of a kind; a longer gradient
+        is shortened to it."""
         hidden: int = Field(64, gt=0)
-        """Units in each of two hidden layers."""
+        """Units in each of a network's two hidden layers."""
         actor_activation: Activation = "relu"
+        """Activation of the actors' hidden layers."""
         critic_activation: Activation = "silu"
+        """Activation of the critics' hidden layers."""
         critic_input_scale: float = Field(3.0, gt=0)
+        """Factor on all that a critic sees."""
         critic_output_scale: Annotated[float, api.Search(1, 100)] = Field(10.0, gt=0)
+        """Factor on a critic's output, in units of reward: about the size of the returns."""
+
+    config: Config
 
     def __init__(
         self, spec: api.EnvSpec, config: MADDPG.Config, seeds: Sequence[int], device: torch.device

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["load_results", "load_suite", "run"]
 
 if TYPE_CHECKING:
     from rocompare.execute.runner import run
     from rocompare.results.reader import load_results
-    from rocompare.suite.models import load_suite
+    from rocompare.suite.load import load_suite
 
-_HOME = {"load_suite": "suite.models", "load_results": "results.reader", "run": "execute.runner"}
+_HOME = {"load_suite": "suite.load", "load_results": "results.reader", "run": "execute.runner"}
 
 
 def __getattr__(name: str) -> Any:

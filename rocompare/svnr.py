@@ -10,29 +10,40 @@ Over-Generalization", AAMAS 2025 (extended abstract). Algorithm 1::
                            Delta_i(u') = E_u[k_i(u, u') grad_{u_i} Q(s, u)/alpha + grad_{u_i} k_i]
     alpha anneals towards 0 (Theorem 3.2); k_i is a kernel on (u_i, u_{C_i}) (MP-SVGD, section 5)
 
+Ways to execute the policy:
+
+- ``shared``: Algorithm 1 as written. Agent i hears the very noise xi_{C_i} that the others act on.
+  That is common randomness, which no baseline has.
+- ``decentralised``: agent i draws its own noise, and its own copies of the noise that it would
+  hear, and answers these. With ``rounds`` above 1 it computes the others' proposals itself, with
+  their networks, from its copies of the noise and from its own observation. So the joint policy is
+  a product of the agents' policies.
+- ``deterministic``: all noise is 0. With ``rounds`` above 1 agents still hear the proposals of
+  C_i, which is more than decentralised agents know where observations are private.
+
 Choices where the abstract is silent, and deviations:
 
-- The target density is exp(Q/alpha) over the action box itself, so it has no tanh correction:
+- The target density is exp(Q/alpha) over the action box itself, so it has no correction for tanh:
   that would be a prior that pulls actions away from the border.
-- Delta_i is section 5's direction over alpha, which makes Adam's steps longer while alpha falls.
-- Every particle is both fixed and updated, unless ``split_particles``.
-- ``rounds`` K > 1 (default 2) negotiates (Theorem 3.1): u^0 = xi, u^{k+1}_i = f_i(xi_i; u^k_{C_i},
-  s): agent i hears proposals instead of noise, held fixed in its own gradient.
+- Delta_i is section 5's direction divided by alpha, which makes Adam's steps longer while alpha
+  falls.
+- Every particle u is used twice, as one that pulls others and as one that is moved, unless
+  ``split_particles``.
+- ``rounds`` K > 1 negotiates (Theorem 3.1): u^0 = xi, u^{k+1}_i = f_i(xi_i; u^k_{C_i}, s). Agent i
+  then hears proposals instead of noise, and they count as constants in its own gradient.
 - V is the optimal soft value, as in soft Q-learning (Lemma 4.1 evaluates the negotiated policy,
-  which has no density): an importance-sampled integral, the box's volume counted as 1, half of the
-  proposals uniform, half around the policy's samples, with the exact density. ``value_samples`` so
-  few fall short of it where alpha is low and the policy off the peak.
-- f_i takes agent i's own observation for s; learning rates decay; the critic is scaled.
-
-Execution samples noise that agents share along the nesting, as Algorithm 1 does: common randomness
-that no baseline has. The noiseless mode xi = 0 is without it, but with K > 1 an agent hears the
-proposals of C_i there too: more than baselines know where observations or networks are private.
+  which has no density). It is an importance-sampled integral, with the volume of the action box
+  counted as 1: half of the proposals are uniform, half lie around the policy's samples, and the
+  weights use the exact density of this mixture. With few ``value_samples`` the estimate falls short
+  of V where alpha is low and the policy is off the peak.
+- f_i takes agent i's own observation in place of s; learning rates decay along a cosine; the
+  critic's inputs and outputs are scaled, as for every algorithm here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -40,110 +51,131 @@ from torch import Tensor
 
 from rocompare import api
 from rocompare.learn.kernels import stein_direction
-from rocompare.learn.nn import MLP, Activation, Adam, load_state_of, seed_mean, state_of
+from rocompare.learn.nn import MLP, Activation, Adam, seed_mean
+from rocompare.learn.replay import Replay
 from rocompare.learn.rng import Streams
 from rocompare.learn.schedule import cosine, geometric
 from rocompare.learn.soft import soft_value, squashed_mixture
 
 
-class SVNR:
+class SVNR(api.Algorithm):
     version = 1
+    shares_noise = True
 
-    class Config(api.Config):
-        random_until: Annotated[float, api.Search(0.1, 0.5, log=False)] = Field(0.2, ge=0, le=1)
-        """Fraction of the budget in which actions are uniform over the action box."""
-        alpha_first: Annotated[float, api.Search(3, 300)] = Field(30.0, gt=0)
-        """Entropy temperature until ``alpha_begin``, in units of reward."""
-        alpha_last: Annotated[float, api.Search(0.03, 1)] = Field(0.1, gt=0)
-        """Entropy temperature from ``alpha_end`` on."""
-        alpha_begin: float = Field(0.1, ge=0, le=1)
+    class Config(api.OffPolicyConfig):
+        random_fraction: Annotated[float, api.Search(0.1, 0.5, log=False)] = Field(0.2, ge=0, le=1)
+        """Share of the budget, from the start, in which actions are uniform over the action box."""
+        alpha_start: Annotated[float, api.Search(3, 300)] = Field(30.0, gt=0)
+        """Entropy temperature until ``alpha_start_fraction``, in units of reward: the higher, the
+        more uniform the actions."""
+        alpha_end: Annotated[float, api.Search(0.03, 1)] = Field(0.1, gt=0)
+        """Entropy temperature from ``alpha_end_fraction`` on: the lower, the nearer the policy
+        comes to playing the best joint actions alone."""
+        alpha_start_fraction: float = Field(0.1, ge=0, le=1)
         """Share of the budget at which the geometric fall of alpha begins."""
-        alpha_end: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(0.8, ge=0, le=1)
-        """Share of the budget at which it ends."""
+        alpha_end_fraction: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(
+            0.8, ge=0, le=1
+        )
+        """Share of the budget at which the fall of alpha ends."""
         particles: int = Field(32, ge=2)
-        """Action samples K per state."""
+        """Joint actions sampled per state, which the Stein direction moves together."""
         split_particles: bool = False
-        """Half of the particles fixed, half updated, instead of all of them both."""
+        """Half of the particles pull and the other half are moved, instead of all doing both."""
         states: int = Field(64, gt=0)
-        """States of the batch that carry particles; a constant observation is one state."""
+        """States of the batch for which particles are sampled. A constant observation is a single
+        state, whatever this number."""
         kernel: Literal["nested", "full", "own"] = "nested"
-        """Coordinates in agent i's kernel: (u_i, u_{C_i}), all of u, or u_i alone."""
+        """Whose actions agent i's kernel compares: its own and those of the agents before it, all
+        agents', or its own alone."""
         hears: Literal["nested", "own"] = "nested"
-        """Whose noise agent i hears: its own and that of C_i, or its own alone."""
+        """Whose noise an agent acts on: its own and that of the agents before it, or its own."""
         bandwidth: Annotated[float, api.Search(0.3, 3)] = Field(1.0, gt=0)
-        """Factor on the kernels' median heuristic."""
+        """Factor on the kernel's bandwidth, which the median of the particles' squared distances
+        sets."""
         rounds: int = Field(2, gt=0)
-        """Negotiation rounds."""
+        """Negotiation rounds. In the first, agents hear noise; in each later one, the proposals of
+        the round before."""
         value_samples: int = Field(2, gt=0)
-        """Proposals of either kind for the soft value; as many as ``particles`` would cost most."""
+        """Joint actions of either kind, uniform and around the policy's, in the estimate of the
+        soft value."""
         proposal_scale: float = Field(0.3, gt=0)
-        """Standard deviation of the soft value's Gaussian proposals, before tanh."""
+        """Standard deviation, before tanh, of those around the policy's."""
         policy_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.01, gt=0)
+        """Learning rate of the policies at the start."""
         critic_lr: Annotated[float, api.Search(3e-3, 0.1)] = Field(0.02, gt=0)
+        """Learning rate of the critic at the start."""
         hidden: int = Field(64, gt=0)
-        """Units in each of two hidden layers."""
+        """Units in each of a network's two hidden layers."""
         policy_activation: Activation = "tanh"
+        """Activation of the policies' hidden layers."""
         critic_activation: Activation = "silu"
+        """Activation of the critic's hidden layers."""
         critic_input_scale: float = Field(3.0, gt=0)
+        """Factor on all that the critic sees."""
         critic_output_scale: Annotated[float, api.Search(1, 100)] = Field(10.0, gt=0)
+        """Factor on the critic's output, in units of reward: about the size of the returns."""
+
+    config: Config
 
     def __init__(
         self, spec: api.EnvSpec, config: SVNR.Config, seeds: Sequence[int], device: torch.device
     ) -> None:
-        self.spec, self.config, c = spec, config, config
+        super().__init__(spec, config, seeds, device)
         n_seeds, n, a, o = len(seeds), spec.n_agents, spec.action_dim, spec.obs_dim
-        h, init = c.hidden, Streams(seeds, "init", device)
+        h = config.hidden
+        init = Streams(seeds, "init", device)
         self.noise = Streams(seeds, "update", device)
         self.explore = Streams(seeds, "explore", device)
-        self.execute = Streams(seeds, "execute", device)
-        self.policy = MLP((n_seeds, n), (o + n * a, h, h, a), c.policy_activation, init)
-        scales = {"input_scale": c.critic_input_scale, "output_scale": c.critic_output_scale}
-        self.critic = MLP((n_seeds,), (n * (o + a), h, h, 1), c.critic_activation, init, **scales)
-        self.target = self.critic.clone()
-        self.policy_adam = Adam(self.policy, c.policy_lr)
-        self.critic_adam = Adam(self.critic, c.critic_lr)
-        own, nested = torch.eye(n, device=device), torch.ones(n, n, device=device).tril()
-        heard = (nested if c.hears == "nested" else own) - own
-        self.own, self.heard = own[:, None, :, None], heard[:, None, :, None]  # [N, 1, N, 1]
-        self.mask = {"nested": nested, "full": torch.ones_like(own), "own": own}[c.kernel]
+        self.shared = Streams(seeds, "execute", device)
+        self.private = Streams(seeds, "decentralised", device)
+        self.policy = MLP((n_seeds, n), (o + n * a, h, h, a), config.policy_activation, init)
+        self.critic = MLP(
+            (n_seeds,),
+            (n * (o + a), h, h, 1),
+            config.critic_activation,
+            init,
+            input_scale=config.critic_input_scale,
+            output_scale=config.critic_output_scale,
+        )
+        self.target_critic = self.critic.clone()
+        self.policy_adam = Adam(self.policy, config.policy_lr)
+        self.critic_adam = Adam(self.critic, config.critic_lr)
+        self.replay = Replay(spec, config.buffer_size, seeds, device)
+        # Row i: which agents concern agent i.
+        own = torch.eye(n, device=device)
+        everyone = torch.ones(n, n, device=device)
+        nested = everyone.tril()
+        heard = nested - own if config.hears == "nested" else torch.zeros_like(own)
+        self.own = own[:, None, :, None]  # [N, 1, N, 1]
+        self.heard = heard[:, None, :, None]
+        self.mask = {"nested": nested, "full": everyone, "own": own}[config.kernel]
 
-    def act(self, obs: Tensor, mode: api.Mode) -> Tensor:
-        shape = obs.shape[1], self.spec.n_agents, self.spec.action_dim
-        if mode == "noiseless":
-            noise = obs.new_zeros(obs.shape[0], *shape)
-        else:
-            noise = (self.explore if mode == "explore" else self.execute).normal(*shape)
+    def act(self, obs: Tensor, mode: api.Mode, progress: float) -> Tensor:
+        n = self.spec.n_agents
+        shape = obs.shape[1], n, self.spec.action_dim
         with torch.no_grad():
-            return self._negotiate(obs, noise)
+            if mode == "decentralised":
+                return self._act_alone(obs, self.private.normal(n, *shape))
+            if mode == "deterministic":
+                noise = obs.new_zeros(obs.shape[0], *shape)
+            else:
+                noise = (self.explore if mode == "explore" else self.shared).normal(*shape)
+            return self._negotiate(obs, noise, self.config.rounds)
 
-    def note(self, obs: Tensor, action: Tensor) -> dict[str, Tensor]:
-        return {}
+    def observe(self, transition: api.Transition) -> None:
+        self.replay.add(transition)
 
-    def update(self, batch: api.Batch, progress: float) -> dict[str, Tensor]:
-        c, lr_factor = self.config, cosine(progress, self.config.lr_last)
-        alpha = geometric(progress, c.alpha_first, c.alpha_last, c.alpha_begin, c.alpha_end)
+    def update(self, progress: float) -> dict[str, Tensor]:
+        c, lr_factor = self.config, cosine(progress, self.config.lr_end_factor)
+        alpha = geometric(
+            progress, c.alpha_start, c.alpha_end, c.alpha_start_fraction, c.alpha_end_fraction
+        )
+        batch = self.replay.sample(c.batch_size)
         td_loss = self._td_loss(batch, alpha)
         self.critic_adam.step(td_loss, lr_factor)
         self.policy_adam.step(self._stein_loss(batch.obs[:, : c.states], alpha), lr_factor)
-        self.target.follow(self.critic, c.tau)
+        self.target_critic.follow(self.critic, c.tau)
         return {"td_loss": td_loss.detach()}
-
-    def _negotiate(self, obs: Tensor, noise: Tensor) -> Tensor:
-        """``obs [S, M, N, O]``, ``noise [S, M, N, A]`` -> joint actions ``[S, M, N, A]``."""
-        own = noise.transpose(1, 2).unsqueeze(3) * self.own  # [S, N, M, N, A]
-        said = noise
-        for _ in range(self.config.rounds):
-            heard = own + said.detach().unsqueeze(1) * self.heard
-            x = torch.cat([obs.transpose(1, 2), heard.flatten(3)], -1)  # [S, N, M, O + N*A]
-            said = torch.tanh(self.policy(x)).transpose(1, 2)
-        return said
-
-    def _q(self, critic: MLP, obs: Tensor, action: Tensor, frozen: bool = False) -> Tensor:
-        """``obs [S, B, N, O]``, ``action [S, B, ..., N, A]`` -> ``[S, B, ...]``."""
-        state = obs.flatten(2)
-        state = state.view(*state.shape[:2], *[1] * (action.dim() - 4), -1)
-        state = state.expand(*action.shape[:-2], -1)
-        return critic(torch.cat([state, action.flatten(-2)], -1), frozen=frozen).squeeze(-1)
 
     def _td_loss(self, batch: api.Batch, alpha: float) -> Tensor:
         """Soft Bellman error, section 4: ``[S]``."""
@@ -161,14 +193,8 @@ class SVNR:
         action, log_p = squashed_mixture(
             centre.flatten(-2), self.config.proposal_scale, self.noise
         )  # [S, B, 2K, N*A], [S, B, 2K]
-        q = self._q(self.target, obs, action.unflatten(-1, centre.shape[-2:]))
+        q = self._q(self.target_critic, obs, action.unflatten(-1, centre.shape[-2:]))
         return soft_value(q, log_p, alpha)
-
-    def _particles(self, obs: Tensor, k: int) -> Tensor:
-        """``obs [S, B, N, O]`` -> joint actions ``[S, B, K, N, A]``."""
-        _, b, n, _ = obs.shape
-        noise = self.noise.normal(b * k, n, self.spec.action_dim)
-        return self._negotiate(obs.repeat_interleave(k, 1), noise).unflatten(1, (b, k))
 
     def _stein_loss(self, obs: Tensor, alpha: float) -> Tensor:
         """Its gradient is minus the amortised MP-SVGD direction of section 5: ``[S, N]``."""
@@ -176,8 +202,8 @@ class SVNR:
         point = u.detach().requires_grad_()
         q = self._q(self.critic, obs, point, frozen=True)
         (score,) = torch.autograd.grad(q.sum(), point)
-        fixed, score = point.detach().transpose(2, 3), score.transpose(2, 3) / alpha
-        updated = u.transpose(2, 3)  # [S, B, N, K, A]
+        score = score.transpose(2, 3) / alpha  # [S, B, N, K, A]
+        fixed, updated = point.detach().transpose(2, 3), u.transpose(2, 3)
         if self.config.split_particles:
             half = u.shape[2] // 2
             fixed, score = fixed[..., half:, :], score[..., half:, :]
@@ -187,14 +213,62 @@ class SVNR:
         )
         return -(updated * direction).sum(-1).mean((1, 3))
 
-    def beliefs(self, batch: api.Batch, own: Tensor, streams: Streams) -> Tensor:
+    def _particles(self, obs: Tensor, k: int) -> Tensor:
+        """Samples of the policy for ``obs [S, B, N, O]``: joint actions ``[S, B, K, N, A]``."""
+        _, b, n, _ = obs.shape
+        noise = self.noise.normal(b * k, n, self.spec.action_dim)
+        rows = obs.repeat_interleave(k, 1)
+        return self._negotiate(rows, noise, self.config.rounds).view(-1, b, k, *noise.shape[-2:])
+
+    def _negotiate(self, obs: Tensor, noise: Tensor, rounds: int) -> Tensor:
+        """``obs [S, M, N, O]``, ``noise [S, M, N, A]`` -> joint actions ``[S, M, N, A]``."""
+        said = noise
+        for _ in range(rounds):
+            said = self._respond(obs, noise.unsqueeze(1), said.detach().unsqueeze(1))
+        return said
+
+    def _act_alone(self, obs: Tensor, copies: Tensor) -> Tensor:
+        """Agents that hear nobody and imagine what they would hear: ``[S, E, N, A]``.
+
+        Args:
+            obs: ``[S, E, N, O]``
+            copies: ``[S, N, E, N, A]``, in row i everybody's noise as agent i draws it for itself.
+        """
+        said = copies
+        if self.config.rounds > 1:
+            # Row i in place of one environment each: agent i imagines them all in its own place.
+            n = self.spec.n_agents
+            imagined = obs.transpose(1, 2).unsqueeze(3).expand(-1, -1, -1, n, -1)
+            said = self._negotiate(
+                imagined.flatten(1, 2), copies.flatten(1, 2), self.config.rounds - 1
+            ).unflatten(1, (n, -1))
+        return self._respond(obs, copies, said)
+
+    def _respond(self, obs: Tensor, noise: Tensor, said: Tensor) -> Tensor:
+        """One round: every agent's action, given its own noise and what the others said.
+
+        Args:
+            obs: ``[S, M, N, O]``
+            noise: ``[S, N or 1, M, N, A]``, of which agent i uses its own in row i.
+            said: ``[S, N or 1, M, N, A]``, of which agent i uses that of whom it hears in row i.
+
+        Returns:
+            ``[S, M, N, A]``
+        """
+        heard = noise * self.own + said * self.heard  # [S, N, M, N, A]
+        x = torch.cat([obs.transpose(1, 2), heard.flatten(3)], -1)  # [S, N, M, O + N*A]
+        return torch.tanh(self.policy(x)).transpose(1, 2)
+
+    def _q(self, critic: MLP, obs: Tensor, action: Tensor, frozen: bool = False) -> Tensor:
+        """``obs [S, B, N, O]``, ``action [S, B, ..., N, A]`` -> ``[S, B, ...]``."""
+        state = obs.flatten(2)
+        state = state.view(*state.shape[:2], *[1] * (action.dim() - 4), -1)
+        state = state.expand(*action.shape[:-2], -1)
+        return critic(torch.cat([state, action.flatten(-2)], -1), frozen=frozen).squeeze(-1)
+
+    def beliefs(self, own: Tensor, k: int, streams: Streams) -> Tensor:
         """Draws of the negotiated joint policy: every agent perceives the same one."""
-        k, n, a = batch.action.shape[1:]
-        joint = self._negotiate(batch.obs.expand(-1, k, -1, -1), streams.normal(k, n, a))
+        n, a = self.spec.n_agents, self.spec.action_dim
+        obs = self.replay.sample(k, streams).obs.expand(-1, k, -1, -1)
+        joint = self._negotiate(obs, streams.normal(k, n, a), self.config.rounds)
         return joint[:, None, None].expand(-1, n, -1, -1, -1, -1)
-
-    def state_dict(self) -> dict[str, Any]:
-        return state_of(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        load_state_of(self, state)

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import torch
 
-from rocompare.execute.runner import Engine, run_suite
+from rocompare.execute.runner import ExecutorSettings, run_suite
 from rocompare.learn import engine
 from rocompare.suite import registry
-from rocompare.suite.models import parse_suite
+from rocompare.suite.load import parse_suite
 from tests.support.helpers import contents
 
 SUITE = """
@@ -48,7 +48,7 @@ def run(chosen, root, seconds):
     if not child:
         engine.CHECKPOINT_SECONDS = 0.0
         with contextlib.suppress(BaseException):
-            outcome = run_suite(chosen, root, Engine(jobs=1))
+            outcome = run_suite(chosen, root, ExecutorSettings(jobs=1))
             os._exit(any(status.state != "done" for status in outcome.cells))
         os._exit(2)
     end = time.monotonic() + seconds

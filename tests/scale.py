@@ -1,6 +1,6 @@
 """Ten thousand cells: what reading them costs. Not a test; run it by hand.
 
-    python tests/scale.py FOLDER [CELLS [SEEDS]]
+    python -m tests.scale FOLDER [CELLS [SEEDS]]
 
 makes a results folder of made-up returns, then measures the commands that read all of it. `check`
 reads it twice, as its own reference.
@@ -16,8 +16,11 @@ import sys
 import time
 from pathlib import Path
 
-from rocompare.results import store as results
-from rocompare.suite.models import Cell, parse_suite
+from rocompare.results import store
+from rocompare.results.records import Curve
+from rocompare.suite.load import parse_suite
+from rocompare.suite.models import Cell
+from tests.support.records import make_record
 
 
 def suite_text(cells: int, seeds: int) -> str:
@@ -39,19 +42,22 @@ def suite_text(cells: int, seeds: int) -> str:
 def save(root: Path, cell: Cell) -> None:
     """What a finished cell leaves: 100 evaluation episodes a seed, 20 points a curve."""
     random.seed(cell.key)
-    seeds, curve = [], []
+    modes = "decentralised", "deterministic"
+    records = []
     for seed in cell.seeds:
         found = random.random() < 0.5
         returns = [round(random.gauss(10 if found else 0, 0.1), 6) for _ in range(100)]
-        basin = "optimum" if found else "safe"
-        actions = [[random.random() for _ in range(3)] for _ in range(20)]
-        seeds.append(
-            results.SeedResult(
-                seed, returns, returns, basin, basin, False, 1000, 1800, 12345, 1.0, actions
-            )
+        curve = Curve(
+            env_steps=[50 * (i + 1) for i in range(20)],
+            returns=dict.fromkeys(modes, returns[:20]),
+            in_optimum=dict.fromkeys(modes, [0.5] * 20),
+            executed_ro=[1.0] * 20,
+            perceived_ro=[None] * 20,
         )
-        curve += [(seed, 50 * (i + 1), returns[i], returns[i], 0.5, 0.5) for i in range(20)]
-    results.save(root, cell, results.CellResult(seeds, curve), {"made": "up"})
+        actions = [[random.random() for _ in range(3)] for _ in range(20)]
+        changes = {"curve": curve, "actions": actions, "updates": 1800}
+        records.append(make_record(seed, returns, env_steps=1000, **changes))
+    store.save(root, cell, records, {"made": "up"})
 
 
 def measured(*arguments: str) -> None:

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from rocompare.suite import registry
-from tests.support.helpers import CPU, make_batch, make_spec
+from tests.baselines.support import update
+from tests.support.helpers import CPU, fill, make_batch, make_spec
 
 SEEDS = (0, 1)
 SCHEDULES = {
-    "alpha_first": 8.0, "alpha_last": 0.5, "alpha_begin": 0.2, "alpha_end": 0.6,
-    "noise_first": 1.0, "noise_last": 0.25, "noise_end": 0.8,
-    "learn_from": 0.2, "lr_last": 0.1, "clip": 1e9, "tau": 0.25,
+    "alpha_start": 8.0, "alpha_end": 0.5,
+    "alpha_start_fraction": 0.2, "alpha_end_fraction": 0.6,
+    "noise_start": 1.0, "noise_end": 0.25, "noise_end_fraction": 0.8,
+    "learning_starts_fraction": 0.2, "lr_end_factor": 0.1, "max_grad_norm": 1e9, "tau": 0.25,
 }  # fmt: skip
 PROGRESS, ALPHA, NOISE, LR_FACTOR = 0.4, 2.0, 0.5, 0.1 + 0.45 * (1 + math.cos(0.4 * math.pi))
 """Half way between 0.2 and 0.6, between 0 and 0.8, and 0.4 of a cosine."""
@@ -31,21 +33,22 @@ def make(name, spec=None, **config):
     return algorithm
 
 
-def batch_of(algorithm, **changes):
-    batch = dataclasses.replace(make_batch(algorithm.spec, SEEDS), **changes)
-    extras = algorithm.note(make_batch(algorithm.spec, SEEDS).obs, batch.action)
-    return dataclasses.replace(batch, extras=extras)
-
-
 def targets(algorithm):
     """Of each target network, the name of the network that it follows."""
-    names = {"target": "critic", "target_critic": "critic", "target_actor": "actor"}
-    return {names[k]: v for k, v in vars(algorithm).items() if k in names}
+    return {k[7:]: v for k, v in vars(algorithm).items() if k.startswith("target_")}
 
 
 def td_loss(algorithm, batch):
-    own_alpha = hasattr(algorithm.config, "alpha_first")
-    return algorithm._td_loss(batch, ALPHA) if own_alpha else algorithm._td_loss(batch)
+    if hasattr(algorithm.config, "alpha_start"):
+        return algorithm._td_loss(batch, ALPHA)
+    return algorithm._td_loss(batch, **extras_of(algorithm, batch))
+
+
+def extras_of(algorithm, batch):
+    """What is replayed beside a batch: Lenient MADRL's temperatures, some of which forgive."""
+    if hasattr(algorithm, "temperature"):
+        return {"temperature": 0.1 * batch.action[..., 0].abs()}
+    return {}
 
 
 FIRST_STATES = slice(None), slice(3)
@@ -53,7 +56,7 @@ CRITIC = ("critic",), td_loss
 UPDATES = {
     "svnr": [CRITIC, (("policy",), lambda a, b: a._stein_loss(b.obs[FIRST_STATES], ALPHA))],
     "maddpg": [CRITIC, (("actor",), lambda a, b: a._actor_loss(b))],
-    "masql": [CRITIC, (("sampler",), lambda a, b: a._stein_loss(b.obs[FIRST_STATES], ALPHA))],
+    "masql": [CRITIC, (("policy",), lambda a, b: a._stein_loss(b.obs[FIRST_STATES], ALPHA))],
     "pr2": [
         CRITIC,
         (("policy", "rho"), lambda a, b: sum(a._stein_losses(b.obs[FIRST_STATES], ALPHA))),
@@ -79,10 +82,10 @@ def test_every_algorithm_is_here():
 def test_an_update_descends_each_loss_at_the_scheduled_rate_and_temperature(name):
     few = {"states": 3} if hasattr(registry.load("algorithm", name).Config(), "states") else {}
     updated, expected = make(name, **few), make(name, **few)
-    batch = batch_of(updated)
-    batch_of(expected)  # ROMMEO keeps what it notes
+    batch = make_batch(updated.spec, SEEDS)
+    fill(expected, batch)  # ROMMEO's prior learns from what was observed
     before = {key: network.flat.clone() for key, network in targets(expected).items()}
-    updated.update(batch, PROGRESS)
+    update(updated, batch, PROGRESS, **extras_of(updated, batch))
     for networks, loss in UPDATES[name]:
         flats = [getattr(expected, key).flat for key in networks]
         grads = torch.autograd.grad(loss(expected, batch).sum(), flats)
@@ -105,13 +108,11 @@ def test_an_update_descends_each_loss_at_the_scheduled_rate_and_temperature(name
 @pytest.mark.parametrize("name", ["maddpg", "lenient_madrl"])
 def test_exploration_noise_falls_and_execution_has_none(name):
     algorithm = make(name)
-    batch = batch_of(algorithm)
     obs = torch.zeros(2, 5000, 3, 2)
     for progress, scale in ((0.0, 1.0), (PROGRESS, NOISE), (0.9, 0.25)):
-        algorithm.update(batch, progress)
-        mean = algorithm.act(obs, "execute")
-        assert torch.equal(mean, algorithm.act(obs, "noiseless"))
-        noise = (algorithm.act(obs, "explore") - mean) / scale
+        mean = algorithm.act(obs, "decentralised", progress)
+        assert torch.equal(mean, algorithm.act(obs, "deterministic", progress))
+        noise = (algorithm.act(obs, "explore", progress) - mean) / scale
         inside = noise[(mean + scale * noise).abs() < 0.999]
         # Normal, as far as it was not clipped: half of it within 0.6745 of 0.
         assert (inside.abs() < 0.3).float().sum() / noise.numel() == pytest.approx(0.2358, abs=0.01)
@@ -122,7 +123,7 @@ def test_bootstraps_from_the_targets_at_the_next_observation(name):
     """Where an episode goes on; where it ended, neither is anything to the loss."""
     algorithm = make(name)
     start = copy.deepcopy(algorithm.state_dict())
-    batch = batch_of(algorithm)
+    batch = make_batch(algorithm.spec, SEEDS)
     other_obs = torch.roll(batch.next_obs, 1, 1)
 
     def loss(factor=1.0, **changes):
@@ -153,18 +154,46 @@ def influence(algorithm, mode, agent):
     actions = []
     for seen in (obs, other):
         algorithm.load_state_dict(copy.deepcopy(start))
-        actions.append(algorithm.act(seen, mode))
+        actions.append(algorithm.act(seen, mode, 0.0))
     return (actions[1] - actions[0]).abs().amax((0, 1, 3))
 
 
-@pytest.mark.parametrize("mode", ["explore", "execute", "noiseless"])
+@pytest.mark.parametrize("mode", ["explore", "decentralised", "deterministic", "shared"])
 @pytest.mark.parametrize("name", UPDATES)
 def test_an_agent_acts_on_its_own_observation(name, mode):
-    """And SVNR's, after more than one round, on the proposals of those that it hears."""
+    """And SVNR's, after more than one round, on the proposals of those that it hears, unless
+    execution is decentralised."""
+    cls = registry.load("algorithm", name)
+    if mode == "shared" and not cls.shares_noise:
+        pytest.skip("it has no shared execution")
+    rounds = {"rounds": 2} if name == "svnr" else {}
+    hears = name == "svnr" and mode != "decentralised"
     for agent in range(3):
-        moved = influence(make(name), mode, agent)
+        moved = influence(make(name, **rounds), mode, agent)
         assert moved[agent] > 1e-3
-        deaf = influence(make(name, rounds=1), mode, agent) if name == "svnr" else moved
-        assert (deaf > 0).tolist() == [other == agent for other in range(3)]
-        heard_by = [other >= agent if name == "svnr" else other == agent for other in range(3)]
+        heard_by = [other == agent or (hears and other > agent) for other in range(3)]
         assert (moved > 0).tolist() == heard_by
+        if hears:
+            alone = influence(make(name, rounds=1), mode, agent)
+            assert (alone > 0).tolist() == [other == agent for other in range(3)]
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_decentralised_actions_are_independent(name):
+    """At one observation no agent's actions go with another's."""
+    algorithm = make(name)
+    if hasattr(algorithm.config, "noise_start"):
+        pytest.skip("it executes no noise at all")
+    obs = torch.zeros(2, 4000, 3, 2)
+    for seed in range(2):
+        action = algorithm.act(obs, "decentralised", 0.0)[seed]
+        correlation = torch.corrcoef(action.flatten(1).T)  # [N*A, N*A]
+        between = correlation.view(3, 2, 3, 2)[[0, 0, 1], :, [1, 2, 2]]
+        assert between.abs().max() < 0.07  # over four standard errors, of 24 such numbers
+
+
+def test_every_hyperparameter_is_described():
+    for name in registry.ALGORITHMS:
+        for key, field in registry.load("algorithm", name).Config.model_fields.items():
+            assert field.description, (name, key)
+            assert field.description.endswith("."), (name, key)

@@ -13,7 +13,12 @@ PACKAGES = ("rocompare", "baselines")
 BLOCK = re.search(r"```layers\n(.*?)```", (ROOT / "ARCHITECTURE.md").read_text(), re.DOTALL)
 LAYERS = [line.split() for line in BLOCK[1].splitlines()]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
-MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+MODULES = [
+    path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+    if path.parent.name != "templates"  # what `rocompare new` writes: a user's files
+]
 ALGORITHMS = [
     ROOT / "rocompare" / "svnr.py",
     *(p for p in sorted((ROOT / "baselines").glob("*.py")) if p.stem != "__init__"),

@@ -23,40 +23,37 @@ def test_who_hears_whom():
         algorithm = make(hears=hears, rounds=rounds)
         obs = torch.randn(2, 5, 3, 2)
         noise = torch.randn(2, 5, 3, 2)
-        base = algorithm._negotiate(obs, noise)
+        base = algorithm._negotiate(obs, noise, rounds)
         assert base.shape == (2, 5, 3, 2)
         for j in range(3):
             other = noise.clone()
             other[:, :, j] += 1
-            moved = (algorithm._negotiate(obs, other) - base).abs().amax((0, 1, 3)) > 1e-6
+            moved = (algorithm._negotiate(obs, other, rounds) - base).abs().amax((0, 1, 3)) > 1e-6
             expected = [i == j or (hears == "nested" and j < i) for i in range(3)]
             assert moved.tolist() == expected
 
 
 def test_rounds_hear_proposals():
     """Round 2 feeds agent i its own noise and the others' proposals of round 1."""
-    algorithm = make(rounds=2)
-    one = make(rounds=1)
-    one.policy.flat = algorithm.policy.flat
+    algorithm = make()
     obs, noise = torch.randn(2, 5, 3, 2), torch.randn(2, 5, 3, 2)
-    first = one._negotiate(obs, noise)
+    first = algorithm._negotiate(obs, noise, 1)
     for i in range(3):
         said = first.clone()
         said[:, :, i] = noise[:, :, i]
-        expected = one._negotiate(obs, said)[:, :, i]
-        torch.testing.assert_close(algorithm._negotiate(obs, noise)[:, :, i], expected)
+        expected = algorithm._negotiate(obs, said, 1)[:, :, i]
+        torch.testing.assert_close(algorithm._negotiate(obs, noise, 2)[:, :, i], expected)
 
 
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_an_agents_action_trains_that_agent_alone(rounds):
-    algorithm = make(rounds=rounds)
-    u = algorithm._negotiate(torch.randn(2, 5, 3, 2), torch.randn(2, 5, 3, 2))
+    algorithm = make()
     for i in range(3):
-        (grad,) = torch.autograd.grad(u[:, :, i].sum(), algorithm.policy.flat, retain_graph=rounds)
+        u = algorithm._negotiate(torch.randn(2, 5, 3, 2), torch.randn(2, 5, 3, 2), rounds)
+        (grad,) = torch.autograd.grad(u[:, :, i].sum(), algorithm.policy.flat)
         for weight, _ in algorithm.policy.layers(grad):
             touched = weight.view(2, 3, -1).abs().sum(-1) > 0
             assert touched.tolist() == [[j == i for j in range(3)]] * 2
-        u = algorithm._negotiate(torch.randn(2, 5, 3, 2), torch.randn(2, 5, 3, 2))
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -126,7 +123,7 @@ def test_soft_value_is_the_mean_over_the_box(samples, draws):
     obs, alpha = torch.randn(1, 1, 2, 2), 0.5
     axis = (torch.arange(400) + 0.5) / 200 - 1
     grid = torch.cartesian_prod(axis, axis).view(1, 1, -1, 2, 1)
-    q = algorithm._q(algorithm.target, obs, grid).flatten()
+    q = algorithm._q(algorithm.target_critic, obs, grid).flatten()
     exact = alpha * (torch.logsumexp(q / alpha, 0) - math.log(400**2))
     value = algorithm._soft_value(obs.expand(1, draws, 2, 2), alpha)
     mean = alpha * torch.log(torch.exp(value / alpha).mean())
@@ -168,7 +165,8 @@ def test_particles_converge_to_a_known_density(rounds):
         algorithm.policy_adam.step(algorithm._stein_loss(obs, alpha), lr * 0.5)
     n = 150
     noise = Streams([99], "test").normal(n, 2, 1)
-    drawn = algorithm._negotiate(obs.expand(-1, n, -1, -1), noise)[0, :, :, 0].detach().numpy()
+    drawn = algorithm._negotiate(obs.expand(-1, n, -1, -1), noise, rounds)
+    drawn = drawn[0, :, :, 0].detach().numpy()
     exact = KnownQ().samples(n, 1)
     assert energy_pvalue(drawn, exact) > 0.01
     shuffled = np.stack([exact[:, 0], np.random.default_rng(2).permutation(exact[:, 1])], 1)
@@ -216,25 +214,83 @@ def test_policy_improvement_on_an_exact_game():
         algorithm.policy_adam.step(algorithm._stein_loss(obs, alpha), 1 - step / 650)
         if step in (0, 200, 400, 599):
             noise = Streams([1, 2, 3], "test").normal(200, 2, 1)
-            u = algorithm._negotiate(obs.expand(-1, 200, -1, -1), noise).detach()
+            u = algorithm._negotiate(obs.expand(-1, 200, -1, -1), noise, 2).detach()
             means.append(q(None, None, u).mean(1))
     assert all((after > before).all() for before, after in pairwise(means))
     assert means[-1].min() > 9.5
 
 
-def test_noiseless_execution_draws_nothing():
+def test_deterministic_execution_draws_nothing():
     algorithm = make()
     obs = torch.randn(2, 5, 3, 2)
-    first = algorithm.act(obs, "noiseless")
-    assert torch.equal(first, algorithm.act(obs, "noiseless"))
-    zero = algorithm._negotiate(obs, torch.zeros(2, 5, 3, 2))
+    first = algorithm.act(obs, "deterministic", 0.0)
+    assert torch.equal(first, algorithm.act(obs, "deterministic", 0.0))
+    zero = algorithm._negotiate(obs, torch.zeros(2, 5, 3, 2), 2)
     assert torch.equal(first, zero)
-    assert not torch.equal(algorithm.act(obs, "execute"), algorithm.act(obs, "execute"))
 
 
-def test_execution_noise_is_standard_normal():
+@pytest.mark.parametrize("mode", ["explore", "shared", "decentralised"])
+def test_noise_is_standard_normal_and_new_each_time(mode):
     seen = []
     algorithm = make(seeds=(3,))
-    algorithm._negotiate = lambda obs, noise: seen.append(noise) or noise
-    algorithm.act(torch.zeros(1, 2000, 3, 2), "execute")
-    assert stats.kstest(seen[0].flatten().numpy(), "norm").pvalue > 0.01
+    algorithm._respond = lambda obs, noise, said: seen.append(noise) or obs
+    for _ in range(2):
+        algorithm.act(torch.zeros(1, 2000, 3, 2), mode, 0.0)
+    drawn = [noise.flatten().numpy() for noise in (seen[0], seen[-1])]
+    assert stats.kstest(drawn[0], "norm").pvalue > 0.01
+    assert abs(np.corrcoef(drawn)[0, 1]) < 0.05
+
+
+def built_by_hand(rounds):
+    """Two agents with scalar actions: u_1 = tanh(xi_1), u_2 = tanh(xi_2 + what it hears)."""
+    spec = make_spec(n_agents=2, obs_dim=1, action_dim=1, horizon=1, constant_obs=True)
+    algorithm = make(spec, seeds=(5,), rounds=rounds)
+    small = 1e-2  # keeps the hidden tanh all but linear
+    with torch.no_grad():
+        flat = algorithm.policy.flat.zero_()
+        (first, _), (middle, _), (last, _) = algorithm.policy.layers(flat)
+        first[:, 1:, 0] = small  # inputs: the observation, xi_1 or u_1, xi_2
+        middle[:, 0, 0] = 1
+        last[:, 0, 0] = 1 / small
+    return algorithm
+
+
+# The correlation of xi_1 with xi_2 + xi_1 is 1/sqrt(2). With xi_2 + tanh(xi_1) it is
+# E[1 - tanh^2] / sqrt(1 + E[tanh^2]) by Stein's lemma, where E[tanh^2] = 0.394.
+@pytest.mark.parametrize(("rounds", "correlation"), [(1, 0.707), (2, 0.513)])
+def test_decentralised_agents_draw_what_they_would_hear(rounds, correlation):
+    """Agent 2's action goes with agent 1's in shared execution and knows nothing of it in
+    decentralised execution; each agent's own actions have the same distribution in both."""
+    algorithm = built_by_hand(rounds)
+    obs = torch.zeros(1, 4000, 2, 1)
+    shared, alone = (
+        algorithm.act(obs, mode, 0.0)[0, :, :, 0].atanh().numpy()
+        for mode in ("shared", "decentralised")
+    )
+    assert np.corrcoef(shared.T)[0, 1] == pytest.approx(correlation, abs=0.03)
+    assert np.corrcoef(alone.T)[0, 1] == pytest.approx(0, abs=0.05)  # three standard errors
+    for agent in range(2):
+        assert stats.ks_2samp(shared[:, agent], alone[:, agent]).pvalue > 0.01
+
+
+@pytest.mark.parametrize("hears", ["nested", "own"])
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_a_decentralised_agent_plays_all_those_it_hears_itself(rounds, hears):
+    """Against one agent at a time, spelled out: its own copies of the noise, its own observation
+    in everybody's place."""
+    algorithm = make(rounds=rounds, hears=hears)
+    obs, copies = torch.randn(2, 5, 3, 2), torch.randn(2, 3, 5, 3, 2)
+    got = algorithm._act_alone(obs, copies)
+    for i in range(3):
+        known = obs[:, :, i : i + 1].expand(-1, -1, 3, -1)
+        expected = algorithm._negotiate(known, copies[:, i], rounds)[:, :, i]
+        torch.testing.assert_close(got[:, :, i], expected)
+
+
+def test_decentralised_is_shared_execution_where_nobody_hears_anybody():
+    """With the same numbers for the own noise."""
+    algorithm = make(hears="own", rounds=1)
+    obs, copies = torch.randn(2, 5, 3, 2), torch.randn(2, 3, 5, 3, 2)
+    own = copies.diagonal(dim1=1, dim2=3).movedim(-1, 2)
+    shared = algorithm._negotiate(obs, own, 1)
+    torch.testing.assert_close(algorithm._act_alone(obs, copies), shared)

@@ -12,13 +12,17 @@ from rocompare.results.reader import Results, StoredCell
 QUARTERS = (0.25, 0.5, 0.75, 1.0)
 NOTES = (
     "Means over seeds, in units of reward, at shares of the budget; ± sample standard deviation.",
-    "Executed RO: what the agent with the most to gain would gain by answering what the others "
-    "execute. 0 in every equilibrium, the safe one too. In games of several steps from below: at "
-    f"each step it tries {ro.ROLLOUT_ANSWERS} answers in copies of the game.",
-    f"Perceived RO: the worst agent's regret, as alpha times a KL divergence, of its best policy "
-    f"for what it believes of the others against what the optimal joint policy does; alpha = "
-    f"{ro.ALPHA:g} of optimal minus safe return. In games of several optima it may be 0 whatever "
-    "is believed, for the optimal joint policy mixes them.",
+    "Executed RO, of decentralised execution: what the agent with the most to gain would gain by "
+    "answering what the others execute. 0 in every equilibrium, the safe one too. In games of "
+    f"several steps from below: at each step it tries {ro.ROLLOUT_ANSWERS} answers in copies of "
+    "the game.",
+    "Perceived RO: the worst agent's regret, as alpha times a KL divergence, of its best policy "
+    "for what it believes of the others against what the optimal joint policy at temperature alpha "
+    f"does; alpha = {ro.ALPHA:g} of optimal minus safe return. So it says how far beliefs are from "
+    "play that is all but optimal: while an algorithm still anneals its own temperature, even a "
+    "perfect belief reads more than 0, and only values late in training tell algorithms apart. In "
+    "games of several optima it may be 0 whatever is believed, for the optimal joint policy mixes "
+    "them.",
 )
 
 

@@ -1,281 +1,335 @@
-"""Results as one self-contained HTML page: tables that sort, pictures, configurations, failures.
+"""Results as one self-contained HTML page: the result first, then pictures, numbers, provenance.
 
-The page loads nothing: pictures are data URIs, and its content security policy forbids the
-network. The same files give the same bytes.
+The page loads nothing: pictures are data URIs, and its content security policy allows the one
+style and the one script that come with it, by their hashes. The same files give the same bytes.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
-from collections.abc import Iterable
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import markupsafe
+import numpy as np
 import yaml
 
 from rocompare import __version__
 from rocompare.analysis import plots, stats
-from rocompare.analysis.table import DEFINITION
-from rocompare.errors import ResultsError
-from rocompare.results import store as results
+from rocompare.analysis.plots import Cell, Data, Watch
+from rocompare.analysis.plots.style import untuned
+from rocompare.analysis.samples import differences
+from rocompare.analysis.table import DEFINITION, EXECUTION_WORDS, SUCCESS, load_reference
+from rocompare.errors import printable
+from rocompare.results import files
+from rocompare.results.reader import Results
+from rocompare.results.records import SUCCESS_SCORE
+from rocompare.suite import registry
 
-_SVG_LIMIT = 300_000
-"""Bytes; thousands of markers are smaller, and faster to show, as pixels."""
+TEMPLATES = Path(__file__).parent / "templates"
+DPI = 200
+COLORS = 96
+"""Of a picture's palette."""
+_RETURNS = ("return", "return_deterministic", "return_shared", "score")
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
-Cell = str | float | tuple[str, float]
-"""Of a table: text, a number, or text with the number that it sorts by."""
+Table = dict[str, Any]
+"""``heads`` and ``rows``, all of them text, and perhaps ``words`` on them."""
 
 
-def write_report(path: str | Path, out: Path) -> list[str]:
+def write_report(
+    path: str | Path,
+    out: Path,
+    *,
+    only: Sequence[str] = (),
+    against: str | Path | None = None,
+    watch: Watch = lambda done, of: None,
+) -> list[str]:
     """Write the page on the results below ``path`` to ``out``; returns what they lack."""
-    if out.is_dir():
-        raise ResultsError(f"{out}: is a folder; give a file, as in {out / 'report.html'}")
-    page, notes = report_page(path)
-    results.write_atomic(out, page)
+    page, notes = report_page(path, only=only, against=against, watch=watch)
+    files.write_out(out, page)
     return notes
 
 
-def report_page(path: str | Path) -> tuple[str, list[str]]:
+def report_page(
+    path: str | Path,
+    *,
+    only: Sequence[str] = (),
+    against: str | Path | None = None,
+    watch: Watch = lambda done, of: None,
+) -> tuple[str, list[str]]:
     """The page on the results below ``path``, and what they lack.
 
+    Args:
+        only: kinds of pictures, of ``plots.KINDS``; all if empty.
+        against: a folder of older results to stand beside these.
+
     Raises:
-        ResultsError: nothing there, or one name stands for two configurations.
+        ResultsError: nothing there, or a file that is no result of this tool.
     """
-    data = plots.load(path)
-    suites = ", ".join(dict.fromkeys(data.seeds["suite"])) or "no finished seeds"
-    sections = [
-        ("Missing or failed", _list(data.notes) if data.notes else "<p>Nothing.</p>"),
-        ("Returns", _summary(data)),
-        ("Pictures", _pictures(data)),
-        ("Seeds", _seeds(data)),
-        ("Configuration and provenance", _cells(data, path)),
-    ]
-    body = "".join(f"<section><h2>{title}</h2>{content}</section>\n" for title, content in sections)
-    page = _PAGE.format(
-        title=escape(f"rocompare: {suites}"), body=body, style=_STYLE, script=_SCRIPT,
-        version=escape(__version__),
+    data = Data(Results(path, details=True))
+    old = None if against is None else Data(Results(against))
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined,
+        autoescape=True, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    return page, data.notes
+    overall, scenarios = _pictures(data, only, watch)
+    environment.filters["breakable"] = _breakable
+    style, script = _part("report.css"), _part("report.js")
+    suites = dict.fromkeys(cell.stored.suite for cell in data.cells.values())
+    notes = [printable(note) for note in data.notes]
+    page = environment.get_template("report.html.j2").render(
+        title=printable(f"rocompare: {', '.join(suites) or 'no finished seeds'}"),
+        style=markupsafe.Markup(style),
+        style_hash=_hash(style),
+        script=markupsafe.Markup(script),
+        script_hash=_hash(script),
+        result=_result(data),
+        notes=notes,
+        change=old and _change(data, old, against),
+        overall=overall,
+        scenarios=list(scenarios.items()),
+        cells=_cells(data),
+        seeds=_seeds(data),
+        configurations=[_configuration(cell) for cell in data.cells.values()],
+        version=__version__,
+    )
+    return page, notes
 
 
-def _summary(data: plots.Data) -> str:
-    rows: list[list[Cell]] = []
-    for scenario in data.scenarios:
-        for algorithm in data.present(scenario):
-            cell = data.of(algorithm, scenario)
-            finite = plots.finite(cell)
-            reached, total = plots.reached(cell)
-            numbers = stats.summarise(finite["return"])
-            low, high = stats.wilson_interval(reached, total)
-            mean_low, mean_high = stats.t_interval(finite["return"])
-            optimal = data.returns.get(scenario, (math.nan, math.nan))[1]
-            rows.append(
-                [
-                    scenario,
-                    algorithm,
-                    (f"{numbers.n}/{total}" if numbers.n != total else str(total), numbers.n),
-                    (f"{reached}/{total}", reached / total),
-                    (f"{low:.2f} to {high:.2f}", low),
-                    numbers.mean,
-                    (f"{_text(mean_low)} to {_text(mean_high)}", mean_low),
-                    numbers.std if numbers.n > 1 else math.nan,
-                    numbers.median,
-                    numbers.iqm,
-                    numbers.low,
-                    numbers.high,
-                    optimal - numbers.mean,
-                    float(cell["seconds"].mean()),
-                ]
+def _breakable(name: str) -> markupsafe.Markup:
+    """A name that a browser may break behind its underscores."""
+    return markupsafe.Markup("_<wbr>").join(name.split("_"))
+
+
+def _part(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _result(data: Data) -> dict[str, Any]:
+    """Scenarios by algorithms: success rates, returns, and what papers published."""
+    published: dict[tuple[str, str], tuple[float, float]] = {}
+    names = {(untuned(cell.stored.algorithm), cell.stored.scenario) for cell in data.cells.values()}
+    notes = [
+        f"Large: seeds that succeed, of all; below: return. {SUCCESS} {DEFINITION} Of "
+        f"{EXECUTION_WORDS['decentralised']}."
+    ]
+    for reference in registry.REFERENCES:
+        values = load_reference(reference)
+        if names & values.keys():
+            published |= values
+            notes.append(
+                f"In italics: {reference}, as published for a scenario of this name. ↑ or ↓: our "
+                "mean ± std lies wholly above or below it."
             )
+    rows = []
+    for scenario in data.scenarios:
+        cells = data.of(scenario)
+        rows.append(
+            (
+                printable(scenario),
+                [
+                    _entry(cells[name], published) if name in cells else None
+                    for name in data.algorithms
+                ],
+            )
+        )
+    return {"algorithms": [printable(a) for a in data.algorithms], "rows": rows, "notes": notes}
+
+
+def _entry(
+    cell: Cell, published: dict[tuple[str, str], tuple[float, float]]
+) -> dict[str, str | None]:
+    returns = cell.returns[np.isfinite(cell.returns)]
+    beside = published.get((untuned(cell.stored.algorithm), cell.stored.scenario))
+    text = _mean_std(returns)
+    if not cell.measured.any():
+        text = "not measured"
+    elif not len(returns):
+        text = "diverged"
+    shade = ""
+    if cell.rate:
+        rate = cell.rate[0] / cell.rate[1]
+        limits = ("", 0), ("some", 0.5), ("half", SUCCESS_SCORE), ("most", 1 - 1e-9), ("all", 1)
+        shade = next(name for name, most in limits if rate <= most)
+    return {
+        "rate": _rate(cell) if cell.rate else None,
+        "returns": text,
+        "shade": shade,
+        "published": beside and _published(returns, *beside),
+    }
+
+
+def _published(returns: Any, mean: float, std: float) -> str:
+    text = f"{_number(mean)} ± {_number(std)}"
+    if not len(returns):
+        return text
+    ours = stats.summarise(returns)
+    if abs(ours.mean - mean) <= ours.std + std:
+        return text
+    return f"{text} {'↑' if ours.mean > mean else '↓'}"
+
+
+def _change(data: Data, old: Data, against: object) -> dict[str, Any]:
+    """What became of each cell since the results in ``against``."""
+    rows, notes = [], [f"there: {printable(note)}" for note in old.notes]
+    for name in dict.fromkeys([*old.cells, *data.cells]):
+        algorithm, scenario = name
+        before, now = old.cells.get(name), data.cells.get(name)
+        difference = interval = "—"
+        if before and now:
+            x, y = (c.returns[np.isfinite(c.returns)] for c in (now, before))
+            if len(x) and len(y):
+                difference = _number(x.mean() - y.mean())
+                interval = _interval(*stats.difference_interval(x, y))
+            changes = differences(before.stored.config, now.stored.config)
+            if changes:
+                where = f"configuration differs: {scenario} · {algorithm}: "
+                notes.append(printable(where + "; ".join(changes)))
+        sides = [(_rate(c), _mean_std(c.returns)) if c else ("—", "—") for c in (before, now)]
+        rows.append(
+            [
+                printable(scenario), printable(algorithm), sides[0][0], sides[1][0], sides[0][1],
+                sides[1][1], difference, interval,
+            ]
+        )  # fmt: skip
     heads = (
-        "scenario", "algorithm", "seeds", "at optimum", "rate's 95% interval", "mean",
-        "its 95% interval", "std", "median", "IQM", "min", "max", "gap", "s per seed",
+        "scenario", "algorithm", "success there", "success here", "return there", "return here",
+        "difference", "its 95% interval",
+    )  # fmt: skip
+    return {
+        "against": printable(str(against)), "table": {"heads": heads, "rows": rows}, "notes": notes,
+    }  # fmt: skip
+
+
+def _pictures(
+    data: Data, only: Sequence[str], watch: Watch
+) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+    """Those of all scenarios, and by scenario those of one."""
+    overall: list[dict[str, Any]] = []
+    scenarios: dict[str, list[dict[str, Any]]] = {}
+    for plot in plots.all_plots(data, only, watch=watch, wide=["success"]):
+        width, height = plot.inches
+        picture = {
+            "title": printable(plot.title),
+            "text": printable(plot.caption, 5_000),
+            "width": round(width * DPI / 2),
+            "height": round(height * DPI / 2),
+            "wide": width > plots.WIDTHS["column"],
+            "data": base64.b64encode(plot.render("png", DPI, COLORS)).decode(),
+        }
+        where = scenarios.setdefault(printable(plot.scenario), []) if plot.scenario else overall
+        where.append(picture)
+    return overall, scenarios
+
+
+def _cells(data: Data) -> Table:
+    rows = []
+    for (algorithm, scenario), cell in sorted(
+        data.cells.items(), key=lambda one: data.scenarios.index(one[0][1])
+    ):
+        returns = cell.returns[np.isfinite(cell.returns)]
+        numbers = stats.summarise(returns)
+        low, high = stats.wilson_interval(*cell.rate) if cell.rate else (math.nan, math.nan)
+        optimal = cell.stored.optimal_return
+        rows.append(
+            [
+                printable(scenario), printable(algorithm), f"{numbers.n}/{len(cell.returns)}",
+                _rate(cell), _interval(low, high), _number(numbers.mean),
+                _number(numbers.std if numbers.n > 1 else math.nan), _number(numbers.median),
+                _number(numbers.iqm), _number(numbers.low), _number(numbers.high),
+                _number(math.nan if optimal is None else optimal - numbers.mean),
+                f"{cell.updates:,}", f"{cell.parameters:,}", _number(cell.seconds),
+            ]
+        )  # fmt: skip
+    heads = (
+        "scenario", "algorithm", "seeds", "success", "rate's 95% interval", "mean", "std",
+        "median", "IQM", "min", "max", "gap", "updates", "parameters", "s per seed",
     )  # fmt: skip
     words = (
-        f"{DEFINITION} At optimum: seeds whose evaluation ended mostly in the optimum's basin, "
-        "with Wilson's interval; seeds that diverged count as not there, and as seeds without a "
-        "return (finite/all). Intervals of the mean are Student's, over seeds. Gap: the optimal "
-        "return that the scenario declares, minus the mean."
+        "Seeds: those with a return, of all. The interval of the success rate is Wilson's. Gap: "
+        "the optimal return that the scenario declares minus the mean."
     )
-    return f"<p>{escape(words)}</p>{_table(heads, rows)}"
+    return {"heads": heads, "rows": rows, "words": words}
 
 
-def _seeds(data: plots.Data) -> str:
-    frame = data.seeds
-    rows: list[list[Cell]] = [
+def _seeds(data: Data) -> Table:
+    records: list[dict[str, Any]] = data.results.seeds.to_dict("records")  # type: ignore[assignment]
+    rows = [
         [
-            row["scenario"], row["algorithm"], (str(row["seed"]), row["seed"]),
-            row["return"], row["basin"], row["return_noiseless"], row["basin_noiseless"],
-            "diverged" if row["diverged"] else "",
-            *((f"{row[name]:,}", row[name]) for name in ("env_steps", "updates", "parameters")),
-            row["seconds"],
+            printable(row["label"]), printable(row["algorithm"]), row["seed"],
+            *(_number(row[name]) for name in _RETURNS),
+            "diverged" if row["diverged"] else printable(row["basin"]),
+            _number(row["executed_ro"]), _number(row["perceived_ro"]), f"{row['env_steps']:,}",
+            _number(row["seconds"]),
         ]
-        for row in frame.to_dict("records")
+        for row in records
     ]  # fmt: skip
     heads = (
-        "scenario", "algorithm", "seed", "return", "basin", "return without noise",
-        "basin without noise", "", "steps", "updates", "parameters", "seconds",
+        "scenario", "algorithm", "seed", "return", "deterministic", "shared", "score",
+        "episodes ended in", "executed RO", "perceived RO", "steps", "seconds",
     )  # fmt: skip
-    return _details(f"All {len(rows)} seeds", _table(heads, rows))
+    return {"heads": heads, "rows": rows}
 
 
-def _cells(data: plots.Data, path: str | Path) -> str:
-    if data.seeds.empty:
-        return "<p>None: no cell finished.</p>"
-    parts = []
-    for cell, folder in results.cell_folders(path).items():
-        config = (folder / "config.yaml").read_text(encoding="utf-8")
-        text = f"{config}\n# provenance\n{_provenance(folder)}"
-        parts.append(_details(" · ".join(cell), f"<pre>{escape(text)}</pre>"))
-    return "".join(parts)
+def _configuration(cell: Cell) -> dict[str, Any]:
+    """A cell's configuration, and its provenance: seeds that have the same one together."""
+    made: dict[str, list[int]] = {}
+    for record in cell.records:
+        made.setdefault(json.dumps(record.provenance, sort_keys=True), []).append(record.seed)
+    return {
+        "place": printable(cell.stored.place),
+        "config": _yaml(cell.stored.config),
+        "provenance": [
+            (
+                f"seeds {_ranges(seeds)}" if len(seeds) > 1 else f"seed {seeds[0]}",
+                _yaml(json.loads(text)),
+            )
+            for text, seeds in made.items()
+        ],
+    }
 
 
-def _provenance(folder: Path) -> str:
-    try:
-        record = json.loads((folder / "provenance.json").read_bytes())
-    except (OSError, ValueError) as error:
-        return f"# not readable: {error.__class__.__name__}\n"
-    return str(yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+def _ranges(seeds: Sequence[int]) -> str:
+    """``0 to 4, 7``."""
+    runs: list[list[int]] = []
+    for seed in sorted(seeds):
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
-def _pictures(data: plots.Data) -> str:
-    groups: dict[str, list[str]] = {}
-    for plot in plots.all_plots(data):
-        groups.setdefault(plot.scenario, []).append(_figure(plot))
-    return "".join(
-        f'<h3>{escape(scenario or "all scenarios")}</h3><div class="figures">{"".join(found)}</div>'
-        for scenario, found in groups.items()
-    )
+def _yaml(value: object) -> str:
+    text: str = yaml.dump(value, Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
+    return "\n".join(line.rstrip("\n") for line in text.splitlines())
 
 
-def _figure(plot: plots.Plot) -> str:
-    kind, image = "svg+xml", plot.render("svg")
-    if len(image) > _SVG_LIMIT:
-        kind, image = "png", plot.render("png")
-    source = f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
-    return (
-        f'<figure><img src="{source}" alt="{escape(plot.name)}">'
-        f"<figcaption>{escape(plot.caption)}</figcaption></figure>\n"
-    )
+def _rate(cell: Cell) -> str:
+    return "{}/{}".format(*cell.rate) if cell.rate else "—"
 
 
-def _table(heads: Iterable[str], rows: Iterable[list[Cell]]) -> str:
-    head = "".join(
-        f'<th scope="col"><button type="button">{escape(name)}</button></th>' if name
-        else "<td></td>"
-        for name in heads
-    )  # fmt: skip
-    lines = [f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows]
-    body = "\n".join(lines)
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>'
-        "</div>"
-    )
+def _mean_std(returns: Any) -> str:
+    finite = returns[np.isfinite(returns)]
+    if not len(finite):
+        return "—"
+    numbers = stats.summarise(finite)
+    return f"{_number(numbers.mean)} ± {_number(numbers.std)}"
 
 
-def _cell(value: Cell) -> str:
-    if isinstance(value, str):
-        return f"<td>{escape(value)}</td>"
-    text, number = value if isinstance(value, tuple) else (_text(value), value)
-    # An empty key sorts last, whichever way.
-    key = repr(float(number)) if math.isfinite(number) else ""
-    return f'<td class="number" data-key="{key}">{escape(text)}</td>'
+def _interval(low: float, high: float) -> str:
+    return f"{_number(low)} to {_number(high)}" if math.isfinite(low) else "—"
 
 
-def _text(value: float) -> str:
+def _number(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}" if math.isfinite(value) else "—"
-
-
-def _list(lines: Iterable[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
-
-
-def _details(title: str, content: Any) -> str:
-    return f"<details><summary>{escape(title)}</summary>{content}</details>\n"
-
-
-_STYLE = """
-:root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; }
-body { max-width: 76rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-h3 { font-size: 1rem; }
-p { max-width: 48rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .8rem; }
-th, td { padding: .2rem .4rem; text-align: left; white-space: nowrap; }
-thead th { white-space: normal; vertical-align: bottom; }
-tbody tr { border-top: 1px solid #8884; }
-tbody tr:hover { background: #8882; }
-.number { text-align: right; font-variant-numeric: tabular-nums; }
-th button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0;
-  padding: .2rem 0; cursor: pointer; text-align: left; }
-th button::after { content: " \\2195"; opacity: .35; }
-th[aria-sort=ascending] button::after { content: " \\2191"; opacity: 1; }
-th[aria-sort=descending] button::after { content: " \\2193"; opacity: 1; }
-.figures { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start; }
-figure { margin: 0; width: 24rem; max-width: 100%; break-inside: avoid; }
-img { width: 100%; background: white; }
-figcaption { font-size: .8rem; }
-summary { cursor: pointer; } pre { overflow-x: auto; font-size: .8rem; }
-footer { margin-top: 2rem; font-size: .8rem; opacity: .8; }
-@media print {
-  :root { color-scheme: light; font-size: 10px; } body { max-width: none; padding: 0; }
-  th, td { padding: .1rem .3rem; white-space: normal; } .scroll { overflow: visible; }
-  th button::after { content: none; } figure { width: 48%; }
-  h2, h3, summary { break-after: avoid; } pre { white-space: pre-wrap; columns: 2; }
-  tr { break-inside: avoid; }
-}
-"""
-
-_SCRIPT = """
-for (const table of document.querySelectorAll("table")) {
-  const heads = [...table.querySelectorAll("thead tr > *")];
-  const body = table.tBodies[0];
-  const key = (row, column) => {
-    const cell = row.cells[column];
-    return "key" in cell.dataset
-      ? (cell.dataset.key === "" ? null : Number(cell.dataset.key)) : cell.textContent;
-  };
-  heads.forEach((head, column) => head.querySelector("button")?.addEventListener("click", () => {
-    const down = head.getAttribute("aria-sort") === "ascending";
-    heads.forEach(other => other.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const rows = [...body.rows].map(row => [key(row, column), row]);
-    rows.sort(([a], [b]) => {
-      if (a === null || b === null) return (a === null) - (b === null);
-      const order = typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true });
-      return down ? -order : order;
-    });
-    body.append(...rows.map(([, row]) => row));
-  }));
-}
-// Closed details would be missing on paper.
-let closed = [];
-addEventListener("beforeprint", () => {
-  closed = [...document.querySelectorAll("details:not([open])")];
-  closed.forEach(details => details.open = true);
-});
-addEventListener("afterprint", () => closed.forEach(details => details.open = false));
-"""
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; \
-style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>{title}</h1>
-{body}
-<footer>Written by rocompare {version}. A column's name sorts by it.</footer>
-<script>{script}</script>
-</body>
-</html>
-"""

@@ -6,7 +6,6 @@ Every figure is of this run alone: on a shared machine compare ratios, never tim
 from __future__ import annotations
 
 import copy
-import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from rocompare.api import Batch, EnvSpec
+from rocompare.api import Batch, EnvSpec, Transition
 from rocompare.learn.schedule import cosine
 from rocompare.suite import registry
 
@@ -52,9 +51,10 @@ def updater(name: str, of: EnvSpec, n_seeds: int, size: int, **config: Any) -> C
     cls = registry.load("algorithm", name)
     algorithm = cls(of, cls.Config(batch_size=size, **config), range(n_seeds), CPU)
     data = batch(of, n_seeds, size)
-    extras = algorithm.note(data.obs.expand(-1, size, -1, -1), data.action)
-    data = dataclasses.replace(data, extras=extras)
-    return lambda: algorithm.update(data, 0.5)
+    obs, next_obs = (x.expand(-1, size, -1, -1) for x in (data.obs, data.next_obs))
+    ended = data.terminated.bool()
+    algorithm.observe(Transition(obs, data.action, data.reward, next_obs, ended, ~ended))
+    return lambda: algorithm.update(0.5)
 
 
 class PlainMADDPG:

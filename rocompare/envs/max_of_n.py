@@ -2,7 +2,7 @@
 
 Every agent's safe action is -5 and its optimal one 5, as in the Max of Two game of Wei et al.
 (2018), which is the game for N = 2. Squared distances are summed over agents and so grow with N;
-the hills' widths grow alike, ``s1 N/2`` and ``s2 N/2``, which makes of the sums averages::
+the hills' widths grow alike, ``s1 N/2`` and ``s2 N/2``, which makes averages of the sums::
 
     f1(a) = 0.8 * -(2/N) sum_j (a_j + 5)^2 / s1
     f2(a) = height - (2/N) sum_j (a_j - 5)^2 / s2
@@ -17,12 +17,11 @@ hill together, and a share of random joint actions better than the safe hill's t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 
-from rocompare.envs.max_of_three import MaxOfThree
+from rocompare.envs.base import EnvConfig
+from rocompare.envs.max_of_three import MaxOfThree, check_hills
 
 
 class MaxOfN(MaxOfThree):
@@ -30,31 +29,24 @@ class MaxOfN(MaxOfThree):
 
     version = 1
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
+    class Config(EnvConfig):
         n_agents: int = Field(2, ge=2, le=10)
+        """How many agents play."""
         s2: float = Field(1.0, gt=0)
         """Width of the optimum's hill, for two agents."""
         s1: float = Field(3.0, gt=0)
         """Width of the safe hill, for two agents."""
-        height: float = Field(10.0, gt=0)
-        """Reward at the optimum; the safe hill's is 0."""
+        height: float = 10.0
+        """Reward at the optimum; the safe hill's top has 0."""
 
-    def __init__(
-        self,
-        config: MaxOfN.Config,
-        seeds: Sequence[int],
-        n_envs: int,
-        stream: str = "env",
-        device: torch.device | str = "cpu",
-    ) -> None:
-        n = config.n_agents
-        game = MaxOfThree.Config(
-            p=(-5.0,) * n,
-            q=(5.0,) * n,
-            s1=config.s1 * n / 2,
-            s2=config.s2 * n / 2,
-            height=config.height,
-        )
-        super().__init__(game, seeds, n_envs, stream, device)
+        @model_validator(mode="after")
+        def _check_hills(self) -> MaxOfN.Config:
+            n = self.n_agents
+            check_hills((-5.0,) * n, (5.0,) * n, self.s2, self.height, factor=n / 2)
+            return self
+
+    def prepare(self) -> None:
+        c = self.config
+        self.p = torch.full((c.n_agents,), -5.0, device=self.device)
+        self.q = torch.full((c.n_agents,), 5.0, device=self.device)
+        self.s1, self.s2 = c.s1 * c.n_agents / 2, c.s2 * c.n_agents / 2

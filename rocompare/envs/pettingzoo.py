@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from rocompare.learn.evaluate import close
 from rocompare.suite import registry
 
 try:
-    from gymnasium.spaces import Box
+    from gymnasium.spaces import Box, Discrete
     from pettingzoo import ParallelEnv
 except ImportError as error:
     raise ImportError(
@@ -24,18 +25,19 @@ except ImportError as error:
     ) from error
 
 
-class RocompareParallelEnv(ParallelEnv):
+class RocompareParallelEnv(ParallelEnv):  # type: ignore[misc]
     """One copy of an environment for one seed.
 
-    Observations are ``[O]`` and actions ``[A]`` in ``[-1, 1]``, float32; every agent gets the
-    team's reward. At the end of an episode each agent's info names the ``basin`` that it ended in.
+    Observations are ``[O]`` and actions ``[A]`` in ``[-1, 1]``, float32, or, in a game of discrete
+    actions, numbers from 0 to A-1; every agent gets the team's reward. At the end of an episode
+    each agent's info names the ``basin`` that it ended in.
     """
 
     def __init__(self, env_class: Any, config: Any, name: str) -> None:
         self.metadata = {"name": name, "render_modes": []}
         self.render_mode = None
         self._class, self._config = env_class, config
-        self._seed_with(secrets.randbits(31))
+        self._env = env_class(config, [secrets.randbits(31)], 1)
         self.spec = spec = self._env.spec
         self.possible_agents = [f"agent_{i}" for i in range(spec.n_agents)]
         self.agents: list[str] = []
@@ -45,11 +47,11 @@ class RocompareParallelEnv(ParallelEnv):
             for agent in self.possible_agents
         }
         self.action_spaces = {
-            agent: Box(-1.0, 1.0, (spec.action_dim,), np.float32) for agent in self.possible_agents
+            agent: Discrete(spec.action_dim)
+            if spec.discrete
+            else Box(-1.0, 1.0, (spec.action_dim,), np.float32)
+            for agent in self.possible_agents
         }
-
-    def _seed_with(self, seed: int) -> None:
-        self._env = self._class(self._config, [seed], 1)
 
     def observation_space(self, agent: str) -> Any:
         return self.observation_spaces[agent]
@@ -62,7 +64,8 @@ class RocompareParallelEnv(ParallelEnv):
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """Begin an episode; with ``seed`` the first of that seed, else the next one."""
         if seed is not None:
-            self._seed_with(seed)
+            self.close()
+            self._env = self._class(self._config, [seed], 1)
         self.agents = list(self.possible_agents)
         obs = self._env.reset()
         return self._by_agent(obs), {agent: {} for agent in self.agents}
@@ -71,9 +74,12 @@ class RocompareParallelEnv(ParallelEnv):
         """Advance the team by one action of each agent."""
         if not self.agents:
             return {}, {}, {}, {}, {}
-        rows = np.stack([np.asarray(actions[agent], np.float32) for agent in self.agents])
+        if self.spec.discrete:
+            rows = np.eye(self.spec.action_dim, dtype=np.float32)[[actions[a] for a in self.agents]]
+        else:
+            rows = np.stack([np.asarray(actions[a], np.float32) for a in self.agents]).clip(-1, 1)
         with torch.no_grad():
-            step = self._env.step(torch.from_numpy(rows).clamp(-1, 1)[None, None])
+            step = self._env.step(torch.from_numpy(rows)[None, None])
         terminated, truncated = bool(step.terminated), bool(step.truncated)
         ended = terminated or truncated
         info = {"basin": self.spec.basins[int(step.basin)]} if ended else {}
@@ -97,7 +103,8 @@ class RocompareParallelEnv(ParallelEnv):
         return None
 
     def close(self) -> None:
-        return None
+        """Free what the environment holds besides tensors, as one that was imported may."""
+        close(self._env)
 
 
 def parallel_env(env: str = "max_of_three", **params: Any) -> RocompareParallelEnv:

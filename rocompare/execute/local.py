@@ -7,10 +7,11 @@ does not know which one it has.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
+import platform
 import queue
-import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, Thre
 from pathlib import Path
 from typing import Any, Protocol
 
+from rocompare.execute import signals
 from rocompare.learn.engine import Interrupted, Progress, train_cell
 from rocompare.results.records import SeedRecord
 from rocompare.suite.models import Cell
@@ -56,6 +58,22 @@ class CellExecutor(Protocol):
         """Wait for running cells and end the workers."""
 
 
+def keep_freed_memory() -> None:
+    """Let glibc's malloc keep what is freed, for the rest of this process's life.
+
+    An update frees large buffers, which glibc by its defaults gives back to the system and fetches
+    again, zeroed and page by page, for the next one. The most memory ever used stays what it was.
+    Other C libraries are left alone.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    libc.mallopt(trim_threshold, (1 << 31) - 1)
+    if not libc.mallopt(mmap_threshold, 1 << 30):
+        libc.mallopt(mmap_threshold, 1 << 25)  # the most that older versions take
+
+
 def train(
     cell: Cell,
     device: str,
@@ -71,6 +89,7 @@ def train(
     """
     import torch
 
+    keep_freed_memory()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -126,24 +145,35 @@ class ThreadExecutor:
 
 
 @contextlib.contextmanager
-def _sigint_held() -> Iterator[None]:
-    """Ctrl-C reaches every process of the terminal; the runner alone decides what it means.
+def _safe_path() -> Iterator[None]:
+    """Processes that start within import nothing from the working folder.
 
-    A worker must be deaf to it from its first moment, not only once its imports are done, and so
-    inherits the mask. This process hears it afterwards.
+    Python puts it first until a worker has this process's ``sys.path``, and a file there may have
+    the name of a module of the standard library.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _restore(before)
+
+
+_SAFE_PATH = "PYTHONSAFEPATH"
+
+
+def _restore(value: str | None) -> None:
+    os.environ.pop(_SAFE_PATH, None)
+    if value is not None:
+        os.environ[_SAFE_PATH] = value
 
 
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(events: Any, stop: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _start_worker(events: Any, stop: Any, safe_path: str | None) -> None:
+    _restore(safe_path)  # an environment may start programs of its own
+    signals.ignore()
     _worker.update(events=events, stop=stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -173,9 +203,11 @@ class _Slot:
         context = multiprocessing.get_context("spawn")  # a fork of torch's threads may hang
         # Its sending end stays open here, so that a killed worker is silence and no end of file.
         self.events, self.sender = context.Pipe(duplex=False)
-        self.pool = ProcessPoolExecutor(
-            1, context, initializer=_start_worker, initargs=(self.sender, stop)
-        )
+        settings = self.sender, stop, os.environ.get(_SAFE_PATH)
+        with _safe_path():
+            self.pool = ProcessPoolExecutor(
+                1, context, initializer=_start_worker, initargs=settings
+            )
         self.future: Future[list[SeedRecord]] | None = None
 
     @property
@@ -183,7 +215,7 @@ class _Slot:
         return self.future is None or self.future.done()
 
     def submit(self, cell: Cell, device: str, checkpoint: Path) -> Future[list[SeedRecord]]:
-        with _sigint_held():  # inherited by a worker that starts now
+        with signals.held(), _safe_path():  # both are inherited by a worker that starts now
             self.future = self.pool.submit(_train_in_worker, cell, device, checkpoint)
         return self.future
 

@@ -6,28 +6,27 @@ Failures are data: a cell that fails leaves a ``failure.json`` and the others go
 from __future__ import annotations
 
 import contextlib
+import errno
+import multiprocessing
 import os
-import platform
-import shlex
 import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from rocompare.errors import ResultsError
+from rocompare.errors import ExecutorError, ResultsError
+from rocompare.execute import signals
+from rocompare.execute.provenance import provenance
 from rocompare.results import reader, store
 from rocompare.suite.models import Cell, Suite
 
@@ -37,6 +36,10 @@ if TYPE_CHECKING:
     from rocompare.results.records import SeedRecord
 
 POLL_SECONDS = 0.1
+GUARD = (
+    "in a script, call rocompare.run below `if __name__ == '__main__':`, for every worker process "
+    "imports the script; or give jobs=1"
+)
 
 
 @dataclass
@@ -56,12 +59,21 @@ class Run:
     """What a run did."""
 
     cells: list[CellStatus]
-    interrupted: bool = False
-    """By Ctrl-C."""
+    signal: int = 0
+    """The signal that interrupted it, Ctrl-C's or a batch system's; 0: none did."""
     at_once: bool = False
-    """By a second Ctrl-C, which did not wait for checkpoints."""
+    """By a second one, which did not wait for checkpoints."""
     seconds: float = 0.0
     messages: list[str] = field(default_factory=list)
+
+    @property
+    def interrupted(self) -> bool:
+        return bool(self.signal)
+
+    @property
+    def exit_code(self) -> int:
+        """As a shell would say it: 128 and the signal; 1 if a cell failed."""
+        return 128 + self.signal if self.signal else int(bool(self.failed))
 
     @property
     def failed(self) -> list[CellStatus]:
@@ -182,6 +194,7 @@ def run_suite(
         ResultsError: a file there is no result of this tool.
         ExecutorError: the executor cannot be had.
     """
+    _refuse_reimport()
     start = time.monotonic()
     statuses = plan(suite, root)
     outcome = Run(statuses)
@@ -192,10 +205,11 @@ def run_suite(
         workers = _executor(executor, len(todo))
         loop = _Loop(workers, root, todo, outcome, watch, executor.device, fail_fast)
         try:
-            with _first_ctrl_c(loop.interrupt), _closing(workers):
+            with signals.first_signal(loop.interrupt), _closing(workers):
                 loop.run()
-        except KeyboardInterrupt:  # the second Ctrl-C, which may have come while closing
-            outcome.interrupted = outcome.at_once = True
+        except KeyboardInterrupt:  # the second signal, which may have come while closing
+            outcome.signal = outcome.signal or signal.SIGINT
+            outcome.at_once = True
             workers.kill()
             for status in statuses:
                 if status.state in ("running", "waiting", "elsewhere"):
@@ -242,7 +256,17 @@ def _executor(settings: ExecutorSettings, n_cells: int) -> CellExecutor:
         return RayExecutor(settings.jobs, settings.device, settings.address, settings.gpus_per_cell)
     from rocompare.execute.local import local_executor
 
-    return local_executor(max(1, min(settings.jobs or default_jobs(), n_cells)), settings.device)
+    jobs = max(1, min(settings.jobs or default_jobs(), n_cells))
+    script = _script()
+    if multiprocessing.current_process().daemon or (script and not Path(script).exists()):
+        jobs = 1  # a pool's worker may start no processes, and those of standard input cannot begin
+    return local_executor(jobs, settings.device)
+
+
+def _refuse_reimport() -> None:
+    """A worker process imports the script that started it, and so would start a run of its own."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ExecutorError(GUARD)
 
 
 class _Loop:
@@ -273,9 +297,9 @@ class _Loop:
         while self.todo or self.running:
             self._turn()
 
-    def interrupt(self) -> None:
+    def interrupt(self, number: int) -> None:
         # A flag, for this is called in the middle of anything.
-        self.outcome.interrupted = self.stopping = True
+        self.outcome.signal, self.stopping = number, True
 
     def _turn(self) -> None:
         if self.stopping:
@@ -311,10 +335,15 @@ class _Loop:
             lock = FileLock(folder / ".lock")
             lock.acquire(timeout=0)
         except Timeout:
+            if status.state != "elsewhere":
+                self.outcome.messages.append(
+                    f"{status.cell.label}: another run holds {folder / '.lock'} and trains this "
+                    "cell; if none is alive (its machine is gone), delete that file"
+                )
             status.state = "elsewhere"
             return False
-        except OSError as error:
-            self._fail(status, f"{folder}: cannot write results: {error}", traceback.format_exc())
+        except (OSError, NotImplementedError) as error:
+            self._fail(status, _not_begun(folder, error), traceback.format_exc())
             return True
         try:
             store.clean(folder)
@@ -349,9 +378,9 @@ class _Loop:
             status.state = "stopped"
         except BrokenExecutor:
             text = "a worker process was killed (out of memory?)"
-            if Path(sys.argv[0]).stem not in ("rocompare", "cli"):
-                # Each worker imports the script anew, and cannot start a run in the middle of that.
-                text += "; in a script, call rocompare.run under: if __name__ == '__main__':"
+            if _script() is not None and status.progress is None:
+                text += f"; {GUARD}"
+                self.stopping = True  # it would be no better with the next
             self._fail(status, text, "")
         except CellFailed as failure:  # whatever an algorithm or environment raises is data
             self._fail(status, failure.error, failure.trace)
@@ -374,62 +403,21 @@ class _Loop:
             self.outcome.messages.append(f"{status.cell.label}: {problem}")
 
 
-@contextlib.contextmanager
-def _first_ctrl_c(action: Callable[[], None]) -> Iterator[None]:
-    """Call ``action`` at the first Ctrl-C; the second raises ``KeyboardInterrupt``."""
-    before = signal.getsignal(signal.SIGINT)
-    main = threading.current_thread() is threading.main_thread()
-    if not main or before is not signal.default_int_handler:  # not ours to decide
-        yield
-        return
-
-    def first(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        action()
-
-    signal.signal(signal.SIGINT, first)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def _not_begun(folder: Path, error: OSError | NotImplementedError) -> str:
+    """Why a cell's folder cannot be had, and what helps."""
+    unlockable = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+    if isinstance(error, NotImplementedError) or error.errno in unlockable:
+        return (
+            f"{folder / '.lock'}: this file system cannot lock files ({error}), and without a lock "
+            "two runs might train one cell; give --results on a local disk and copy the folder "
+            "afterwards, or mount the file system with locking"
+        )
+    return f"{folder}: cannot write results: {error}"
 
 
-def command_line() -> str:
-    """The command of this process, as one would type it again."""
-    script = Path(sys.argv[0])
-    module = script.name == "__main__.py"
-    start = [Path(sys.executable).name, "-m", "rocompare"] if module else [script.name]
-    return shlex.join([*start, *sys.argv[1:]])
-
-
-def provenance(device: str) -> dict[str, Any]:
-    """What produced a result: versions, commit, machine and command."""
-    import torch
-
-    from rocompare import __version__
-
-    return {
-        "rocompare": __version__,
-        **_git(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "command": command_line(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _git() -> dict[str, Any]:
-    """Commit and dirty flag of the checkout that this package is in, if it is in one."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None}
+def _script() -> str | None:
+    """The file of a user's script that this process runs, which workers import again."""
+    main = sys.modules.get("__main__")
+    package = getattr(main, "__spec__", None)
+    found = getattr(main, "__file__", None)
+    return None if package is not None or Path(sys.argv[0]).stem == "rocompare" else found

@@ -1,74 +1,78 @@
-"""Equal-budget tuning: the same number of trials for every algorithm of a suite.
+"""Tuning with the same search for every algorithm of a suite.
 
 ::
 
     trial 0 of every algorithm has the values of the suite and, where it sets none, the defaults
-    every round: propose trials from the scores of all earlier rounds   (Optuna's TPE)
+    every round: propose trials from all earlier rounds            (Optuna's TPE)
                  train their cells like any suite's, on the tuning seeds
-                 score each trial
+                 judge each trial
+    at the end:  train the best five and trial 0 again on fresh seeds; the winner is the best there
 
-A trial's score is the mean over its scenarios (the suite's, or those chosen) of the mean over
-tuning seeds of ``(return - safe) / (optimal - safe)``: 0 is the scenario's safe return and 1 its
-optimal one, so scenarios weigh equally. A diverged seed counts as the worst seed of its cell, and
-as no better than -1. A trial fails, and cannot be the best, where one of its cells fails or has
-only seeds that diverged.
+A trial is judged by its success rate first: seeds whose score in decentralised execution is a
+success, over its scenarios. Trials that succeed alike are told apart by the lower confidence bound
+of their mean score, so that a lucky mean of few seeds does not win. The confirmation on fresh seeds
+is there because the best of many trials looks better than it is; by how much is reported as the
+search's optimism.
 
-A proposal depends on nothing but the seed of the search, the algorithm's name in the suite, and
-the scores of earlier rounds. So the results of the trials' cells are all that has to be kept: an
-interrupted search, or one for more trials, proposes the same trials again and trains those that
-have no results. Rounds have a fixed size, whatever the number of jobs.
+An algorithm with more hyperparameters to search has more trials, in proportion. The results of the
+trials' cells are all that is kept: an interrupted search, or one for more trials, proposes the same
+trials again and trains those that have no results. Rounds have a fixed size, whatever the number of
+jobs.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
-import yaml
+import scipy.stats
 from pydantic import ValidationError
 
-from rocompare.api import Search
 from rocompare.errors import TuneError
 from rocompare.execute import runner
-from rocompare.results import files, reader
-from rocompare.suite import registry
-from rocompare.suite.models import (
-    MAX_NAME,
-    TUNED,
-    AlgorithmConfig,
-    Cell,
-    ScenarioConfig,
-    Suite,
-    check_seeds,
+from rocompare.execute.search import (
+    Space,
+    Values,
+    import_optuna,
+    propose,
+    rounds,
+    space_of,
+    trials_of,
 )
+from rocompare.results import reader
+from rocompare.suite.models import Cell, ScenarioConfig, Suite, check_seeds
 
-FIRST_ROUND = 10
-"""Trials that know of no scores: the default and uniform ones."""
-ROUND = 5
-"""Trials that are proposed, and trained, side by side after that."""
-DIGITS = 4
-"""Significant digits of a proposed value: the tuned suite holds what was trained."""
-_HEAD = "# Written by `rocompare tune`"
+CONFIRMED = 5
+"""Trials that are trained again on fresh seeds, besides trial 0."""
+WORST = -1.0
+"""Score of a seed that diverged, unless another seed of its cell did worse."""
 
 
 @dataclass(frozen=True)
-class Dimension:
-    """A hyperparameter that is searched."""
+class Judgement:
+    """What a trial's seeds came to."""
 
-    at: Search
-    start: float | int
-    """Its value in trial 0."""
-    whole: bool
-    """Whether it is an int."""
+    successes: int
+    total: int
+    """Seeds, over all scenarios; those that diverged are no successes."""
+    score: float
+    """Mean over seeds and scenarios, which weigh the same."""
+    low: float
+    """Lower end of its 95 % interval: Student's, over seeds."""
 
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What trials are sorted by, the larger the better."""
+        return self.successes / self.total, self.low
 
-Space = dict[str, Dimension]
+    @property
+    def objective(self) -> float:
+        """The same as one number for the search, in which the score only breaks ties."""
+        return self.successes / self.total + 0.01 * min(max(self.low, -1.0), 1.0)
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,12 @@ class Trial:
 
     algorithm: str
     number: int
-    values: dict[str, float | int]
+    values: Values
     """The hyperparameters that are searched."""
-    score: float | None = None
+    judgement: Judgement | None = None
+    """None: it failed."""
+    confirmed: Judgement | None = None
+    """On fresh seeds, of the best trials."""
     error: str = ""
     returns: dict[str, float] = field(default_factory=dict)
     """By scenario, the mean return of the seeds that did not diverge."""
@@ -100,19 +107,30 @@ class Tuning:
     """Those that trials run on; the tuned suite has all."""
     seeds: tuple[int, ...]
     """Tuning seeds."""
+    fresh_seeds: tuple[int, ...]
+    """Seeds of the confirmation; none: the winner is that of the search."""
     search_seed: int
-    wanted: int
-    """Trials per algorithm."""
+    wanted: dict[str, int]
+    """Trials of each algorithm."""
     search_given: bool
     """Whether hyperparameters that the suite sets were searched too."""
     trials: dict[str, list[Trial]]
     """By algorithm, in order."""
-    interrupted: bool = False
+    signal: int = 0
+    """That interrupted it; 0: none did."""
 
     def best(self, algorithm: str) -> Trial | None:
-        """The trial with the highest score, the earliest of equals; None if all failed."""
-        scored = [trial for trial in self.trials[algorithm] if trial.score is not None]
-        return max(scored, key=lambda trial: (trial.score, -trial.number), default=None)
+        """The winner: of the confirmed trials, or of the search; the earliest of equals."""
+        trials = self.trials[algorithm]
+        confirmed = [replace(t, judgement=t.confirmed) for t in trials if t.confirmed]
+        found = ranked(confirmed or trials)
+        return trials[found[0].number] if found else None
+
+
+def ranked(trials: Iterable[Trial]) -> list[Trial]:
+    """Those that did not fail, the best of the search first."""
+    judged = [(t.judgement.rank, -t.number, t) for t in trials if t.judgement is not None]
+    return [trial for _, _, trial in sorted(judged, key=lambda one: one[:2], reverse=True)]
 
 
 def tune(
@@ -121,6 +139,7 @@ def tune(
     trials: int,
     *,
     seeds: tuple[int, ...],
+    fresh_seeds: tuple[int, ...] = (),
     scenarios: list[str] | None = None,
     search_seed: int = 0,
     search_given: bool = False,
@@ -129,60 +148,184 @@ def tune(
     watch: Callable[[list[runner.CellStatus]], None] = lambda statuses: None,
     after_round: Callable[[Tuning], None] = lambda tuning: None,
 ) -> Tuning:
-    """Give every algorithm of ``suite`` the same number of trials on the tuning ``seeds``.
+    """Search every algorithm of ``suite`` with the same effort on the tuning ``seeds``.
 
     Args:
         root: folder of the trials' results; the search continues from what it finds there.
+        trials: of the algorithm with the fewest hyperparameters to search.
         seeds: none of them may be among the suite's.
+        fresh_seeds: on which the best trials are confirmed; among neither of the others.
         scenarios: names of those that trials run on; all by default.
         search_given: search also what the suite sets, if it lies in the range that is searched.
         watch: called about ten times a second with the cells of the round.
 
     Raises:
-        TuneError: Optuna is missing, seeds overlap, or a search space is no such thing.
-        ResultsError: a scenario's safe and optimal returns cannot be told.
+        TuneError: Optuna is missing, seeds overlap, a search space is no such thing, or a
+            scenario's safe or optimal return is unknown.
     """
-    _import_optuna()
-    refuse_overlap(suite, seeds)
+    import_optuna()
+    refuse_overlap(suite, seeds, fresh_seeds)
     chosen = suite.select(scenarios=scenarios).scenarios
     for scenario in suite.scenarios:
         if scenario.budget is not None or scenario.algorithms:
             raise TuneError(
-                [
-                    f"scenario '{scenario.name}' has a budget or hyperparameters of its own, which "
-                    "tuning would ignore; tune a suite of that scenario alone"
-                ]
+                f"scenario '{scenario.name}' has a budget or hyperparameters of its own, which "
+                "tuning would ignore; tune a suite of that scenario alone"
             )
     spaces = {a.name: space_of(a, search_given) for a in suite.algorithms}
     scales = {s.name: _scale(s) for s in chosen}
+    wanted = trials_of(spaces, trials)
     none: dict[str, list[Trial]] = {a.name: [] for a in suite.algorithms}
-    tuning = Tuning(suite, chosen, seeds, search_seed, trials, search_given, none)
-    for numbers in rounds(trials):
-        proposed = [
-            trial
-            for name, space in spaces.items()
-            for trial in propose(name, space, tuning.trials[name], numbers, search_seed)
-        ]
-        suite_of_round, wrong = _suite_of(tuning, proposed)
-        statuses: list[runner.CellStatus] = []
-        if suite_of_round.algorithms:
-            outcome = runner.run_suite(
-                suite_of_round, root, runner.ExecutorSettings("local", jobs, device), watch=watch
-            )
-            if outcome.interrupted:
-                tuning.interrupted = True
-                return tuning
-            statuses = outcome.cells
-        for trial in proposed:
-            name = _name(trial)
-            mine = [status for status in statuses if status.cell.algorithm.name == name]
-            tuning.trials[trial.algorithm].append(
-                replace(trial, error=wrong[name])
-                if name in wrong
-                else _judge(trial, mine, root, scales)
-            )
+    tuning = Tuning(
+        suite, chosen, seeds, fresh_seeds, search_seed, wanted, search_given, none
+    )  # fmt: skip
+    search = _Search(tuning, spaces, scales, root, jobs, device, watch)
+    for numbers in rounds(max(wanted.values())):
+        if not search.round(numbers):
+            return tuning
+        after_round(tuning)
+    if fresh_seeds and search.confirm():
         after_round(tuning)
     return tuning
+
+
+class _Search:
+    """Trains the trials of a search, round by round."""
+
+    def __init__(
+        self,
+        tuning: Tuning,
+        spaces: dict[str, Space],
+        scales: dict[str, tuple[float, float]],
+        root: Path,
+        jobs: int | None,
+        device: str,
+        watch: Callable[[list[runner.CellStatus]], None],
+    ) -> None:
+        self.tuning = tuning
+        self.spaces = spaces
+        self.scales = scales
+        self.root = root
+        self.settings = runner.ExecutorSettings("local", jobs, device)
+        self.watch = watch
+
+    def round(self, numbers: range) -> bool:
+        """Propose, train and judge the trials with these numbers; False if interrupted."""
+        tuning = self.tuning
+        proposed = []
+        for name, space in self.spaces.items():
+            own = range(numbers.start, min(numbers.stop, tuning.wanted[name]))
+            if not own:
+                continue
+            past = [
+                (t.values, t.judgement.objective if t.judgement else None)
+                for t in tuning.trials[name]
+            ]
+            found = propose(name, space, past, own, tuning.search_seed)
+            proposed += [Trial(name, number, values) for number, values in found]
+        trained = self.train(proposed, tuning.seeds)
+        if trained is None:
+            return False
+        for trial in trained:
+            tuning.trials[trial.algorithm].append(trial)
+        return True
+
+    def confirm(self) -> bool:
+        """Train the best trials again on fresh seeds; False if interrupted."""
+        chosen = []
+        for trials in self.tuning.trials.values():
+            best = ranked(trials)[:CONFIRMED]
+            chosen += best
+            if trials[0].judgement and trials[0] not in best:
+                chosen.append(trials[0])
+        trained = self.train(chosen, self.tuning.fresh_seeds)
+        if trained is None:
+            return False
+        for before, after in zip(chosen, trained, strict=True):
+            self.tuning.trials[before.algorithm][before.number] = replace(
+                before,
+                confirmed=after.judgement,
+                env_steps=before.env_steps + after.env_steps,
+                updates=before.updates + after.updates,
+                seconds=before.seconds + after.seconds,
+            )
+        return True
+
+    def train(self, trials: list[Trial], seeds: tuple[int, ...]) -> list[Trial] | None:
+        """The trials with what they came to on ``seeds``; None if interrupted."""
+        suite, refused = self.suite_of(trials, seeds)
+        statuses: list[runner.CellStatus] = []
+        if suite.algorithms:
+            outcome = runner.run_suite(suite, self.root, self.settings, watch=self.watch)
+            if outcome.interrupted:
+                self.tuning.signal = outcome.signal
+                return None
+            statuses = outcome.cells
+        found = []
+        for trial in trials:
+            name = _name(trial)
+            mine = [status for status in statuses if status.cell.algorithm.name == name]
+            found.append(
+                replace(trial, error=refused[name], judgement=None)
+                if name in refused
+                else self.judge(trial, mine)
+            )
+        return found
+
+    def suite_of(self, trials: list[Trial], seeds: tuple[int, ...]) -> tuple[Suite, dict[str, str]]:
+        """The suite that trains these trials, and of those that the Config refuses, the error."""
+        tuning = self.tuning
+        base = {algorithm.name: algorithm for algorithm in tuning.suite.algorithms}
+        entries, refused = [], {}
+        for trial in trials:
+            algorithm = base[trial.algorithm]
+            model = algorithm.load().Config
+            name = _name(trial)
+            try:
+                checked = model.model_validate({**algorithm.params, **trial.values})
+            except ValidationError as error:  # a rule about several hyperparameters
+                refused[name] = "; ".join(detail["msg"] for detail in error.errors())
+            else:
+                params = checked.model_dump(mode="json")
+                entries.append(algorithm.model_copy(update={"name": name, "params": params}))
+        update = {"algorithms": tuple(entries), "scenarios": tuning.scenarios, "seeds": seeds}
+        return tuning.suite.model_copy(update=update), refused
+
+    def judge(self, trial: Trial, statuses: list[runner.CellStatus]) -> Trial:
+        """The trial with what its cells came to."""
+        scores, returns, errors = [], {}, []
+        diverged, env_steps, updates, seconds, successes = 0, 0, 0, 0.0, 0
+        for status in statuses:
+            scenario = status.cell.scenario.name
+            if status.state != "done":
+                errors.append(f"{scenario}: {status.error or status.state}")
+                continue
+            frame = _rows(self.root, status.cell)
+            bad = ~frame["usable"]
+            diverged += int(bad.sum())
+            env_steps += int(frame["env_steps"].sum())
+            updates += int(frame["updates"].sum())
+            seconds += float(frame["seconds"].sum())
+            if bad.all():
+                errors.append(f"{scenario}: every seed diverged")
+                continue
+            returns[scenario] = float(frame["return"][~bad].mean())
+            successes += int(frame["success"].fillna(False).sum())
+            scores.append(seed_scores(frame["return"].mask(bad).tolist(), *self.scales[scenario]))
+        judgement = None
+        if scores and not errors:
+            total = sum(len(one) for one in scores)
+            judgement = Judgement(successes, total, *_mean_and_low(scores))
+        return replace(
+            trial,
+            judgement=judgement,
+            error=" ".join("; ".join(errors).split()),
+            returns=returns,
+            diverged=diverged,
+            env_steps=env_steps,
+            updates=updates,
+            seconds=seconds,
+        )
 
 
 def _scale(scenario: ScenarioConfig) -> tuple[float, float]:
@@ -197,183 +340,30 @@ def _scale(scenario: ScenarioConfig) -> tuple[float, float]:
     return float(safe), float(optimal)
 
 
-def refuse_overlap(suite: Suite, seeds: tuple[int, ...]) -> None:
+def refuse_overlap(suite: Suite, seeds: tuple[int, ...], fresh_seeds: tuple[int, ...] = ()) -> None:
     """Raise if a tuning seed is no seed, or one that will be reported."""
     try:
-        check_seeds(list(seeds))
+        for some in (seeds, fresh_seeds) if fresh_seeds else (seeds,):
+            check_seeds(list(some))
     except ValueError as error:
-        raise TuneError([f"tuning seeds: {error}"]) from None
-    shared = sorted(set(seeds) & set(suite.seeds))
+        raise TuneError(f"tuning seeds: {error}") from None
+    if set(seeds) & set(fresh_seeds):
+        raise TuneError(
+            f"tuning seeds {span(seeds)} overlap those of the confirmation ({span(fresh_seeds)}): "
+            "a trial would be confirmed by what chose it"
+        )
+    shared = sorted((set(seeds) | set(fresh_seeds)) & set(suite.seeds))
     if shared:
         raise TuneError(
-            [
-                f"tuning seeds {_span(seeds)} overlap the seeds that suite '{suite.name}' reports "
-                f"({_span(tuple(shared))}): whoever was tuned on a seed would be judged by it; "
-                "choose others with --first-seed"
-            ]
+            f"tuning seeds {span(seeds)} overlap the seeds that suite '{suite.name}' reports "
+            f"({span(tuple(shared))}): whoever was tuned on a seed would be judged by it; choose "
+            "others with --first-seed"
         )
-
-
-def space_of(algorithm: AlgorithmConfig, search_given: bool = False) -> Space:
-    """The hyperparameters that have a :class:`rocompare.api.Search` and that the suite leaves.
-
-    With ``search_given`` also those that the suite sets to a value in the range.
-    """
-    model = algorithm.load().Config
-    space = {}
-    for name, info in model.model_fields.items():
-        found = [item for item in info.metadata if isinstance(item, Search)]
-        if not found:
-            continue
-        at, start = found[0], algorithm.params[name]
-        if name in algorithm.given and not (search_given and at.low <= start <= at.high):
-            continue
-        what = f"algorithm '{algorithm.name}': '{name}' is searched from {at.low} to {at.high}"
-        if info.annotation not in (int, float):
-            raise TuneError([f"{what}, but only an int or a float can be"])
-        if not at.low <= start <= at.high or at.low == at.high:
-            raise TuneError([f"{what}, a range that must hold its default, which is {start}"])
-        if at.log and at.low <= 0:
-            raise TuneError([f"{what} on a logarithmic scale; begin above 0 or say log=False"])
-        space[name] = Dimension(at, start, info.annotation is int)
-    return space
-
-
-def rounds(trials: int) -> Iterator[range]:
-    """Numbers of the trials of each round, of which the last may be cut short."""
-    first, size = 0, FIRST_ROUND
-    while first < trials:
-        yield range(first, min(first + size, trials))
-        first, size = first + size, ROUND
-
-
-def propose(
-    algorithm: str, space: Space, past: list[Trial], numbers: range, search_seed: int
-) -> list[Trial]:
-    """The trials with these numbers, given all trials of earlier rounds.
-
-    Where nothing is searched there is but trial 0: all others would be the same.
-    """
-    import optuna
-
-    from rocompare.learn.rng import derive
-
-    first = [Trial(algorithm, 0, {name: d.start for name, d in space.items()})]
-    first = first if numbers[0] == 0 else []
-    if not space:
-        return first
-    distributions = {name: _distribution(d) for name, d in space.items()}
-    seed = derive(search_seed, f"tune/{algorithm}/{numbers[0]}") % 2**32
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-    for trial in past:
-        known: dict[str, Any] = {"params": trial.values, "distributions": distributions}
-        if trial.score is None:
-            known["state"] = optuna.trial.TrialState.FAIL
-        else:
-            known["value"] = trial.score
-        study.add_trial(optuna.trial.create_trial(**known))
-    asked = [
-        Trial(algorithm, number, _rounded(study.ask(distributions).params, space))
-        for number in numbers
-        if number > 0
-    ]
-    return first + asked
-
-
-def _distribution(d: Dimension) -> Any:
-    import optuna
-
-    if d.whole:
-        return optuna.distributions.IntDistribution(int(d.at.low), int(d.at.high), log=d.at.log)
-    return optuna.distributions.FloatDistribution(d.at.low, d.at.high, log=d.at.log)
-
-
-def _rounded(params: dict[str, float | int], space: Space) -> dict[str, float | int]:
-    """Values as the tuned suite will hold them; the ends of a range stay its ends."""
-    return {
-        name: value
-        if space[name].whole
-        else min(max(float(f"{value:.{DIGITS}g}"), float(space[name].at.low)), space[name].at.high)
-        for name, value in params.items()
-    }
-
-
-def _import_optuna() -> str:
-    """Optuna's version."""
-    try:
-        import optuna
-    except ImportError:
-        raise TuneError(
-            ["tuning needs Optuna, which is not installed: pip install 'rocompare[tune]'"]
-        ) from None
-    return str(optuna.__version__)
-
-
-def _suite_of(tuning: Tuning, proposed: list[Trial]) -> tuple[Suite, dict[str, str]]:
-    """The suite that trains these trials, and of those that the Config refuses, the error."""
-    base = {algorithm.name: algorithm for algorithm in tuning.suite.algorithms}
-    entries, refused = [], {}
-    for trial in proposed:
-        algorithm = base[trial.algorithm]
-        model = algorithm.load().Config
-        name = _name(trial)
-        try:
-            checked = model.model_validate({**algorithm.params, **trial.values})
-        except ValidationError as error:  # a rule about several hyperparameters
-            refused[name] = "; ".join(detail["msg"] for detail in error.errors())
-        else:
-            params = checked.model_dump(mode="json")
-            entries.append(algorithm.model_copy(update={"name": name, "params": params}))
-    update = {
-        "algorithms": tuple(entries),
-        "scenarios": tuning.scenarios,
-        "seeds": tuning.seeds,
-    }
-    return tuning.suite.model_copy(update=update), refused
 
 
 def _name(trial: Trial) -> str:
     # '#' is in no name that a suite may give, so this is nobody else's.
     return f"{trial.algorithm}#{trial.number:03}"
-
-
-def _judge(
-    trial: Trial,
-    statuses: list[runner.CellStatus],
-    root: Path,
-    scales: dict[str, tuple[float, float]],
-) -> Trial:
-    """The trial with what its cells came to."""
-    scores, returns, errors = [], {}, []
-    diverged, env_steps, updates, seconds = 0, 0, 0, 0.0
-    for status in statuses:
-        scenario = status.cell.scenario.name
-        if status.state != "done":
-            errors.append(f"{scenario}: {status.error or status.state}")
-            continue
-        frame = _rows(root, status.cell)
-        bad = frame["diverged"] | ~(frame["return"].abs() < math.inf)
-        diverged += int(bad.sum())
-        env_steps += int(frame["env_steps"].sum())
-        updates += int(frame["updates"].sum())
-        seconds += float(frame["seconds"].sum())
-        if bad.all():
-            errors.append(f"{scenario}: every seed diverged")
-            continue
-        returns[scenario] = float(frame["return"][~bad].mean())
-        scores.append(score(frame["return"].mask(bad).tolist(), *scales[scenario]))
-    mean = math.fsum(scores) / len(scores) if scores and not errors else None
-    return replace(
-        trial,
-        score=mean,
-        error=" ".join("; ".join(errors).split()),
-        returns=returns,
-        diverged=diverged,
-        env_steps=env_steps,
-        updates=updates,
-        seconds=seconds,
-    )
 
 
 def _rows(root: Path, cell: Cell) -> pd.DataFrame:
@@ -382,186 +372,32 @@ def _rows(root: Path, cell: Cell) -> pd.DataFrame:
     return frame[frame["seed"].isin(cell.seeds)].sort_values("seed")
 
 
-def score(returns: list[float], safe: float, optimal: float) -> float:
-    """Mean over a cell's seeds of ``(return - safe) / (optimal - safe)``; NaN is a diverged seed.
+def seed_scores(returns: list[float], safe: float, optimal: float) -> list[float]:
+    """``(return - safe) / (optimal - safe)`` of a cell's seeds; NaN is a seed that diverged.
 
-    A diverged seed counts as the worst of the others, and as no better than -1.
+    It counts as the worst of the others, and as no better than -1.
 
-    >>> score([10.0, 5.0, float("nan")], 0.0, 10.0)  # 1, 0.5 and -1
-    0.16666666666666666
+    >>> seed_scores([10.0, 5.0, float("nan")], 0.0, 10.0)
+    [1.0, 0.5, -1.0]
     """
     units = [(value - safe) / (optimal - safe) for value in returns]
-    worst = min([-1.0, *(unit for unit in units if not math.isnan(unit))])
-    return math.fsum(worst if math.isnan(unit) else unit for unit in units) / len(units)
+    worst = min([WORST, *(unit for unit in units if not math.isnan(unit))])
+    return [worst if math.isnan(unit) else unit for unit in units]
 
 
-def table(tuning: Tuning) -> list[str]:
-    """Lines that say what the search found for each algorithm, and what it cost."""
-    rows = [
-        ("algorithm", "best trial", "score", "trial 0's", "failed", "env steps", "updates", "time")
-    ]
-    for name, trials in tuning.trials.items():
-        best = tuning.best(name)
-        start = trials[0].score if trials else None
-        rows.append(
-            (
-                name,
-                f"{best.number} of 0..{len(trials) - 1}" if best else "none",
-                f"{best.score:.3f}" if best else "-",
-                "-" if start is None else f"{start:.3f}",
-                str(sum(trial.score is None for trial in trials)),
-                f"{sum(trial.env_steps for trial in trials):,}",
-                f"{sum(trial.updates for trial in trials):,}",
-                f"{sum(trial.seconds for trial in trials):.0f} s",
-            )
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+def _mean_and_low(scores: list[list[float]]) -> tuple[float, float]:
+    """Mean over scenarios of the means over seeds, and the lower end of its 95 % interval."""
+    mean = math.fsum(math.fsum(one) / len(one) for one in scores) / len(scores)
+    n = min(len(one) for one in scores)
+    if n < 2:
+        return mean, mean
+    errors = [float(np.var(one, ddof=1)) / len(one) for one in scores]
+    half = float(scipy.stats.t.ppf(0.975, n - 1)) * math.sqrt(math.fsum(errors)) / len(scores)
+    return mean, mean - half
 
 
-def trials_frame(tuning: Tuning) -> pd.DataFrame:
-    """A row per trial: score, returns by scenario, cost, and the values that were searched."""
-    rows = []
-    for trial in (trial for trials in tuning.trials.values() for trial in trials):
-        best = tuning.best(trial.algorithm)
-        rows.append(
-            {
-                "algorithm": trial.algorithm,
-                "trial": trial.number,
-                "best": best is not None and best.number == trial.number,
-                "score": trial.score,
-                **{
-                    f"return:{scenario.name}": trial.returns.get(scenario.name)
-                    for scenario in tuning.scenarios
-                },
-                "diverged": trial.diverged,
-                "error": trial.error,
-                "env_steps": trial.env_steps,
-                "updates": trial.updates,
-                "seconds": round(trial.seconds, 3),
-                **trial.values,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def save_trials(tuning: Tuning, path: Path) -> None:
-    """Write the table of trials as CSV."""
-    files.write(path, trials_frame(tuning).to_csv(index=False, lineterminator="\n"))
-
-
-def summary(tuning: Tuning) -> str:
-    """One line after a round: how far the search is, and each algorithm's best score."""
-    bests = {name: tuning.best(name) for name in tuning.trials}
-    done = max(len(trials) for trials in tuning.trials.values())
-    scores = ", ".join(
-        f"{name} {best.score:.3f} (trial {best.number})" if best else f"{name} none"
-        for name, best in bests.items()
-    )
-    return f"{done}/{tuning.wanted} trials; best scores: {scores}"
-
-
-def save_suite(tuning: Tuning, source: Path, out: Path) -> None:
-    """Write the tuned suite, which began as the file ``source``, to ``out``."""
-    files.write(out, suite_text(tuning, source.name))
-
-
-def refuse_other(suite: Suite, source: Path, path: Path) -> None:
-    """Raise if the tuned suite of ``source`` cannot go to ``path``.
-
-    It would overwrite what this command did not write, would stand in another folder than the code
-    that it names, or would have names that are too long.
-    """
-    for name in (suite.name, *(algorithm.name for algorithm in suite.algorithms)):
-        if len(name) + len(TUNED) > MAX_NAME:
-            raise TuneError(
-                [
-                    f"{source}: '{name}' has {len(name)} letters; the tuned suite adds '{TUNED}', "
-                    f"and a name has at most {MAX_NAME}: give it a shorter one"
-                ]
-            )
-    files = [entry.local for entry in suite.algorithms] + [entry.local for entry in suite.scenarios]
-    if any(files) and path.parent.resolve() != source.parent.resolve():
-        raise TuneError([f"--out: {source} names files beside it, so {path} must be there too"])
-    if path.exists() and not path.read_bytes().startswith(_HEAD.encode()):
-        raise TuneError(
-            [f"{path} stands there already, and is not of `rocompare tune`; give another --out"]
-        )
-
-
-def suite_text(tuning: Tuning, source: str) -> str:
-    """The suite with each algorithm's best values, as a file that `rocompare run` takes.
-
-    Raises:
-        TuneError: every trial of an algorithm failed.
-    """
-    suite = tuning.suite
-    none = [name for name in tuning.trials if tuning.best(name) is None]
-    if none:
-        why = tuning.trials[none[0]][0].error
-        raise TuneError([f"every trial of '{none[0]}' failed; the first: {why}"])
-    lines = [
-        f"{_HEAD} from {source}: the same search for every algorithm,",
-        *(["# which began with the values set there,"] if tuning.search_given else []),
-        *(
-            [f"# on {', '.join(s.name for s in tuning.scenarios)} alone,"]
-            if len(tuning.scenarios) < len(suite.scenarios)
-            else []
-        ),
-        f"# {tuning.wanted} trials on the tuning seeds {_span(tuning.seeds)}, none of which is "
-        "among the seeds below.",
-        f"# Proposed by Optuna {_import_optuna()} (TPE), search seed {tuning.search_seed}. "
-        "Score: mean over scenarios and seeds of",
-        "# (return - safe) / (optimal - safe); a diverged seed counts as the worst, -1 at best. A "
-        "best score",
-        "# is the best of many on the tuning seeds, and so too high: judge by what the seeds below "
-        "return.",
-        "#",
-        *(f"# {line}".rstrip() for line in table(tuning)),
-        f"name: {_text(suite.name + TUNED)}",
-        f"seeds: {_flow(_listed(suite.seeds))}",
-        f"budget: {_flow(suite.budget.model_dump())}",
-        f"evaluation: {_flow(suite.evaluation.model_dump())}",
-        "algorithms:",
-    ]
-    for algorithm in suite.algorithms:
-        best = tuning.best(algorithm.name)
-        assert best is not None
-        use = registry.short_name("algorithm", algorithm.use)
-        entry = {"use": use, **{name: algorithm.params[name] for name in algorithm.given}}
-        lines.append(f"  {_text(algorithm.name + TUNED)}: {_flow(entry | best.values)}")
-    lines.append("scenarios:")
-    for scenario in suite.scenarios:
-        env = registry.short_name("environment", scenario.env)
-        lines.append(f"  {_text(scenario.name)}: {_flow({'env': env, **scenario.params})}")
-    if suite.reference is not None:
-        lines.append(f"reference: {suite.reference}")
-    return "\n".join(lines) + "\n"
-
-
-def _flow(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf)
-    return text.removesuffix("\n").removesuffix("\n...")
-
-
-def _text(name: str) -> str:
-    """In quotes, unless no YAML reader takes it for a number or another word without them."""
-    plain = re.fullmatch(r"[A-Za-z_][\w.+-]*", name) and yaml.safe_load(name) == name
-    return name if plain else json.dumps(name)
-
-
-def _listed(seeds: tuple[int, ...]) -> Any:
-    """Seeds as a suite file says them: a number where they are 0..n-1."""
-    return len(seeds) if seeds == tuple(range(len(seeds))) else list(seeds)
-
-
-def _span(seeds: tuple[int, ...]) -> str:
+def span(seeds: tuple[int, ...]) -> str:
+    """Seeds in words: ``1000..1009``."""
     if len(seeds) > 1 and seeds == tuple(range(seeds[0], seeds[0] + len(seeds))):
         return f"{seeds[0]}..{seeds[-1]}"
     shown = ", ".join(map(str, seeds[:5]))

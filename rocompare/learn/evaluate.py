@@ -49,6 +49,7 @@ def play(env: Env, algorithm: Algorithm, mode: Mode, progress: float, episodes: 
     returns = torch.zeros(shape, device=obs.device)
     basin = torch.zeros(shape, dtype=torch.long, device=obs.device)
     running = torch.ones(shape, dtype=torch.bool, device=obs.device)
+    rest = getattr(env, "rest", None)
     positions = getattr(env, "positions", None)
     path = [] if positions is None else [positions(obs)[:, 0]]
     action = algorithm.act(obs, mode, progress)
@@ -67,6 +68,8 @@ def play(env: Env, algorithm: Algorithm, mode: Mode, progress: float, episodes: 
             running = running & ~ended
             if not left or not running.any():
                 break
+            if rest is not None:  # copies that are no tensors need not go on to the longest's end
+                rest(~running)
             action = algorithm.act(step.obs, mode, progress)
     return Evaluation(
         returns,

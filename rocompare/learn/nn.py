@@ -368,22 +368,6 @@ class Adam:
             value.copy_(state[name])
 
 
-def state_of(owner: object) -> dict[str, Any]:
-    """The state of every network, optimiser and random stream among ``owner``'s attributes."""
-    return {name: part.state_dict() for name, part in vars(owner).items() if _stateful(part)}
-
-
-def load_state_of(owner: object, state: dict[str, Any]) -> None:
-    """Put back what :func:`state_of` returned."""
-    for name, part in vars(owner).items():
-        if _stateful(part):
-            part.load_state_dict(state[name])
-
-
-def _stateful(part: object) -> bool:
-    return isinstance(part, MLP | Adam | Streams)
-
-
 def clip_per_seed(parts: list[Tensor], limit: float) -> None:
     """Scale each seed's gradient in place to a norm of at most ``limit``; parts are ``[S, n]``."""
     norms = torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts])

@@ -22,7 +22,13 @@ Sheng et al. (AAMAS 2025), in units of reward, so that both can be read beside t
   several optima that must not be mixed, as the penalty game: pi* mixes them, its marginals are
   regretful themselves, and no belief is much worse.
 
+  It is given at one temperature, ``ALPHA`` of the game's optimal minus safe return, which is the
+  temperature of play that is all but optimal. A belief that is perfect at a higher temperature, as
+  an annealing algorithm has it early in training, is not perfect at this one and reads more than
+  0. So early values say that training is not over, and only late ones how an algorithm perceives.
+
 In games of one step both are exact on a grid of actions, and perceived RO is measured there alone.
+Executed RO is that of decentralised execution, the product of the agents' policies.
 Where rho_i may depend on the own action (PR2), the minimum is over pi(u_i) rho_i(u_-i | u_i). rho_i
 is what ``Algorithm.beliefs`` draws, its entropy that of the draws' frequencies on the grid: too
 small by at most log(cells/draws), times alpha.

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rocompare.errors import ResultsError
+from rocompare.errors import ResultsError, printable
 from rocompare.results import files
 from rocompare.results.records import SUCCESS_SCORE, SeedRecord, score
 from rocompare.results.store import CONFIG, FAILURE
@@ -33,7 +33,6 @@ from rocompare.results.summary import (
     seed_files,
     stamps_of,
 )
-from rocompare.suite.text import printable
 
 REFERENCE_MARK = ".reference"
 """A file in the folder of the reference results that come with rocompare. They step back once
@@ -194,7 +193,10 @@ class Results:
     def rows_of_cells(self) -> Iterator[tuple[StoredCell, NDArray[np.intp]]]:
         """Each cell with the positions of its rows in ``seeds``."""
         groups = self.seeds.groupby(["suite", "scenario", "algorithm", "key"], sort=False)
-        places = {"/".join(map(str, names)): at for names, at in groups.indices.items()}  # type: ignore[call-overload]
+        places: dict[str, Any] = {
+            "/".join(map(str, names)): at  # type: ignore[call-overload]
+            for names, at in groups.indices.items()
+        }
         for cell in self.cells:
             yield cell, places[cell.place]
 
@@ -371,7 +373,7 @@ def _failure(one: _Found) -> Failure:
     record = files.read_json(one.folder / FAILURE)
     seeds = record.get("seeds")
     listed = seeds if isinstance(seeds, list) else []
-    error = printable(str(record.get("error", "?")))
+    error = printable(record.get("error", "?"))
     return Failure(*one.names, error, tuple(s for s in listed if isinstance(s, int)))
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib
+import heapq
+import importlib.util
+import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -30,14 +32,20 @@ ALGORITHMS = {
 ENVIRONMENTS = {
     "max_of_three": "rocompare.envs.max_of_three:MaxOfThree",
     "max_of_n": "rocompare.envs.max_of_n:MaxOfN",
+    "two_modalities": "rocompare.envs.two_modalities:TwoModalities",
     "matrix_game": "rocompare.envs.matrix_game:MatrixGame",
+    "discrete_matrix_game": "rocompare.envs.discrete_matrix_game:DiscreteMatrixGame",
     "particle_gather": "rocompare.envs.particle_gather:ParticleGather",
+    "predator_prey": "rocompare.envs.predator_prey:PredatorPrey",
     "pettingzoo": "rocompare.envs.parallel:Parallel",
+    "mamujoco": "rocompare.envs.mamujoco:MaMuJoCo",
 }
 REFERENCES = {
     "paper_table1": "paper_table1.csv",
 }
 
+MANY = 30
+"""Names: beyond that not all are compared with a wrong one, or listed."""
 MAX_BYTES = 1 << 20
 _LOCAL = re.compile(r"\./((?:\w[\w.+-]*/)*[A-Za-z_]\w*\.py):([A-Za-z_]\w*)", re.ASCII)
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
@@ -54,11 +62,26 @@ class LocalFile:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` where a known name is close, else the known names."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    names, name = sorted(known), name[:80]
+    candidates = names
+    if len(names) > MANY:  # difflib is slow: it sees only those that begin and end most alike
+        candidates = heapq.nlargest(MANY, names, key=lambda other: _alike(name, other))
+    close = difflib.get_close_matches(name, candidates, n=1)
     if close:
         return f"; did you mean '{close[0]}'?"
-    return f"; known: {', '.join(names)}" if names else ""
+    rest = ", ..." if len(names) > MANY else ""
+    return f"; known: {', '.join(names[:MANY])}{rest}" if names else ""
+
+
+def _alike(a: str, b: str) -> int:
+    """Letters that two names share at the beginning and at the end."""
+    count = 0
+    for pairs in (zip(a, b, strict=False), zip(reversed(a), reversed(b), strict=False)):
+        for x, y in pairs:
+            if x != y:
+                break
+            count += 1
+    return count
 
 
 def target(kind: str, name: str) -> str:
@@ -88,7 +111,52 @@ def is_local(name: str) -> bool:
 
 def is_foreign(place: str) -> bool:
     """Whether the environment at ``place`` runs code that does not come with rocompare."""
-    return place not in ENVIRONMENTS.values() or place == ENVIRONMENTS["pettingzoo"]
+    ours = [known for name, known in ENVIRONMENTS.items() if name not in ("pettingzoo", "mamujoco")]
+    return place not in ours
+
+
+def refuse_local(name: str, folder: Path | None = None) -> None:
+    """Raise UnknownName if ``"module:Class"`` lies in the working folder or in ``folder``.
+
+    Nothing is imported to tell. A module that Python would find there is allowed all the same where
+    its user has said so elsewhere: an installed package, or a folder in PYTHONPATH. Anything else
+    than ``"module:Class"`` is allowed.
+
+    Args:
+        folder: the suite's.
+    """
+    if not _TARGET.fullmatch(name):
+        return
+    top = re.split("[.:]", name)[0]
+    here = {Path.cwd().resolve(), *([folder.resolve()] if folder else [])}
+    here -= {Path(p).resolve() for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p}
+    if top in ("rocompare", "baselines") or not here & {*_homes(top, here)}:
+        return
+    from importlib.metadata import packages_distributions
+
+    if top not in packages_distributions():  # else a package under development, installed in place
+        raise UnknownName(
+            f"'{name[:80]}' is code in this folder, which would run with all your rights; if you "
+            "trust it, say --allow-local-code"
+        )
+
+
+def _homes(top: str, folders: Iterable[Path]) -> Iterator[Path]:
+    """The folders that a module without dots in its name would be imported from.
+
+    Where Python finds none, those of ``folders`` that hold it.
+    """
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):  # a module of sys.modules that says nothing of itself
+        spec = None
+    if spec is None:
+        names = (f"{top}.py", top)
+        yield from (home for home in folders if any((home / n).exists() for n in names))
+    elif spec.submodule_search_locations is not None:
+        yield from (Path(place).parent.resolve() for place in spec.submodule_search_locations)
+    elif spec.has_location and spec.origin:
+        yield Path(spec.origin).parent.resolve()
 
 
 def local_file(name: str, folder: Path | None) -> LocalFile:

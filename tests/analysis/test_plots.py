@@ -15,7 +15,8 @@ from rocompare.envs.max_of_three import MaxOfThree
 from rocompare.errors import ResultsError
 from rocompare.results import store as results
 from rocompare.results.store import CellResult, SeedResult
-from rocompare.suite.models import AlgorithmConfig, Cell, parse_suite
+from rocompare.suite.load import parse_suite
+from rocompare.suite.models import AlgorithmConfig, Cell
 from tests.support.made_up import seed_result
 
 SUITE = parse_suite("""

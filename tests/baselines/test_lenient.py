@@ -8,9 +8,9 @@ import torch
 
 from baselines.lenient import LenientMADRL
 from rocompare.envs.max_of_three import MaxOfThree
-from rocompare.learn.replay import Replay
 from rocompare.learn.rng import Streams
-from tests.support.helpers import CPU, make_batch, make_spec
+from tests.baselines.support import play, see
+from tests.support.helpers import CPU, fill, make_batch, make_spec
 
 SEEDS = (0, 1)
 GAME = make_spec(n_agents=2, obs_dim=1, action_dim=1, horizon=1, constant_obs=True)
@@ -32,12 +32,12 @@ def net(mlp, s, i, x):
 
 
 def test_temperature_decays_by_hand():
-    algorithm = make(GAME, max_temperature=2.0, decay=0.5, action_bins=4)
+    algorithm = make(GAME, max_temperature=2.0, temperature_decay=0.5, action_bins=4)
     obs = torch.zeros(2, 1, 2, 1)
 
     def visit(*actions):
         action = torch.tensor(actions)[:, None, :, None]  # [S, E, N, A]
-        return algorithm.note(obs, action)["temperature"][:, 0].tolist()
+        return algorithm._visit(obs, action)[:, 0].tolist()
 
     # intervals of 0.5 from -1; seed 0 and seed 1, two agents each
     assert visit([-0.9, 0.1], [0.9, 1.0]) == [[2.0, 2.0], [2.0, 2.0]]
@@ -51,10 +51,10 @@ def test_temperature_decays_by_hand():
 
 
 def test_visits_by_several_environments_at_once_all_count():
-    algorithm = make(GAME, decay=0.9, action_bins=2)
+    algorithm = make(GAME, temperature_decay=0.9, action_bins=2)
     action = torch.tensor([[0.1, 0.1], [0.2, -0.3], [0.3, -0.4]]).expand(2, 3, 2)[..., None]
-    noted = algorithm.note(torch.zeros(2, 3, 2, 1), action)
-    assert torch.equal(noted["temperature"], torch.ones(2, 3, 2))  # as before the visits
+    before = algorithm._visit(torch.zeros(2, 3, 2, 1), action)
+    assert torch.equal(before, torch.ones(2, 3, 2))
     expected = torch.tensor([[1, 0.9**3], [0.9**2, 0.9]]).expand(2, 2, 2)
     torch.testing.assert_close(algorithm.temperature, expected)
 
@@ -81,7 +81,7 @@ def test_temperatures_depend_on_observation_and_own_action_only():
 
 
 def test_negative_errors_pass_as_often_as_leniency_leaves():
-    algorithm = make(GAME, leniency=2.0)
+    algorithm = make(GAME, leniency_factor=2.0)
     temperature = torch.tensor([0.0, 0.1, 0.5, 1.0])[:, None].expand(4, 5000).reshape(1, 1, -1)
     temperature = temperature.expand(2, 2, -1)
     passed = algorithm._passes(torch.full_like(temperature, -0.1), temperature)
@@ -97,13 +97,13 @@ def test_negative_errors_pass_as_often_as_leniency_leaves():
 @torch.no_grad()
 def test_td_loss_against_loops():
     spec = make_spec()
-    algorithm = make(spec, gamma=0.9, leniency=1.5)
+    algorithm = make(spec, gamma=0.9, leniency_factor=1.5)
     algorithm.target_critic.flat.mul_(1.1)  # unlike the critic
     algorithm.target_actor.flat.mul_(0.9)
     temperature = make_batch(spec, SEEDS).action[..., 0].abs()  # [S, B, N]
-    batch = make_batch(spec, SEEDS, extras={"temperature": temperature})
+    batch = make_batch(spec, SEEDS)
     draw = Streams(SEEDS, "update").uniform(3, 11)
-    loss = algorithm._td_loss(batch)
+    loss = algorithm._td_loss(batch, temperature)
     skipped = 0
     for s in range(2):
         for i in range(3):
@@ -127,9 +127,9 @@ def test_td_loss_against_loops():
 
 
 def test_without_leniency_the_critic_is_an_ordinary_one():
-    algorithm = make(GAME, leniency=0.0)
-    batch = make_batch(GAME, SEEDS, extras={"temperature": torch.ones(2, 11, 2)})
-    loss = algorithm._td_loss(batch).detach()
+    algorithm = make(GAME, leniency_factor=0.0)
+    batch = make_batch(GAME, SEEDS)
+    loss = algorithm._td_loss(batch, torch.ones(2, 11, 2)).detach()
     x = torch.cat([batch.obs[1, :, 0].expand(11, -1), batch.action[1, :, 0]], 1)
     q = net(algorithm.critic, 1, 0, x).squeeze(-1).detach()
     y = batch.reward[1] + 0.95 * (1 - batch.terminated[1]) * _next_q(algorithm, batch)
@@ -164,14 +164,22 @@ def test_actor_loss_against_loops():
 def test_agents_are_independent():
     """Others' observations and actions change nothing in an agent's losses."""
     spec = make_spec()
-    temperature = {"temperature": torch.ones(2, 11, 3)}
-    batch = make_batch(spec, SEEDS, extras=temperature)
-    other = make_batch(spec, SEEDS, extras=temperature)
+    batch, other = make_batch(spec, SEEDS), make_batch(spec, SEEDS)
+    temperature = torch.ones(2, 11, 3)
     for name in ("obs", "action", "next_obs"):
         getattr(other, name)[:, :, 1:] *= -0.5
     first, second = make(spec), make(spec)
-    assert torch.equal(first._td_loss(batch)[:, 0], second._td_loss(other)[:, 0])
+    loss = first._td_loss(batch, temperature)[:, 0]
+    assert torch.equal(loss, second._td_loss(other, temperature)[:, 0])
     assert torch.equal(first._actor_loss(batch)[:, 0], second._actor_loss(other)[:, 0])
+
+
+def advance(algorithm, step):
+    """Explore at one observation, see other actions there as well, and learn of them all."""
+    obs = torch.zeros(2, 1, 2, 1)
+    see(algorithm, obs, algorithm.act(obs, "explore", step / 10))
+    fill(algorithm, make_batch(GAME, SEEDS, salt=step))
+    return algorithm.update(step / 10)
 
 
 def test_nan_stays_in_its_seed():
@@ -184,28 +192,19 @@ def test_nan_stays_in_its_seed():
             part[0] = math.nan
     obs = torch.zeros(2, 1, 2, 1)
     for step in range(3):
-        for algorithm in (sick, healthy):
-            noted = algorithm.note(obs, algorithm.act(obs, "explore"))["temperature"]
-            extras = {"temperature": noted.expand(-1, 11, -1)}
-            batch = make_batch(GAME, SEEDS, salt=step, extras=extras)
-            metrics = algorithm.update(batch, step / 3)
+        of_sick, of_healthy = (advance(a, step)["td_loss"] for a in (sick, healthy))
+        assert torch.equal(of_sick[1], of_healthy[1])
+        assert of_healthy.isfinite().all()
+    assert of_sick.isnan().tolist() == [True, False]
     assert torch.equal(sick.temperature[1], healthy.temperature[1])
-    assert torch.equal(sick.act(obs, "noiseless")[1], healthy.act(obs, "noiseless")[1])
-    assert (
-        metrics["td_loss"].isfinite().all() and not sick.act(obs, "noiseless")[0].isfinite().any()
-    )
+    of_sick, of_healthy = (a.act(obs, "deterministic", 1.0) for a in (sick, healthy))
+    assert torch.equal(of_sick[1], of_healthy[1])
+    assert not of_sick[0].isfinite().any()
 
 
 def test_resume_is_bit_exact():
     first, second = make(GAME), make(GAME)
     obs = torch.zeros(2, 1, 2, 1)
-
-    def advance(algorithm, step):
-        action = algorithm.act(obs, "explore")
-        noted = algorithm.note(obs, action)["temperature"]
-        extras = {"temperature": noted.expand(-1, 11, -1)}
-        algorithm.update(make_batch(GAME, SEEDS, salt=step, extras=extras), step / 10)
-
     for step in range(3):
         advance(first, step)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
@@ -214,27 +213,19 @@ def test_resume_is_bit_exact():
         advance(algorithm, 5)
     assert torch.equal(first.temperature, second.temperature)
     assert torch.equal(first.critic.flat, second.critic.flat)
-    assert torch.equal(first.act(obs, "explore"), second.act(obs, "explore"))
+    assert torch.equal(first.act(obs, "explore", 0.5), second.act(obs, "explore", 0.5))
 
 
 def test_leniency_overcomes_over_generalization():
     """Independent learners prefer the broad, safe hill, lenient ones the optimum beside it."""
     in_optimum = {}
     for leniency in (0.0, 10.0):
-        seeds, steps = range(50, 54), 300
+        seeds = range(50, 54)
         env = MaxOfThree(MaxOfThree.Config(s2=2.0), seeds, 1)
-        config = LenientMADRL.Config(hidden=32, batch_size=64, leniency=leniency)
+        config = LenientMADRL.Config(hidden=32, batch_size=64, leniency_factor=leniency)
         algorithm = LenientMADRL(env.spec, config, seeds, CPU)
-        replay = Replay(env.spec, steps, len(seeds), Streams(seeds, "replay"), CPU)
-        random, obs = Streams(seeds, "random"), env.reset()
-        for i in range(steps):
-            learned = i >= 0.3 * steps
-            action = algorithm.act(obs, "explore") if learned else random.uniform(1, 3, 1) * 2 - 1
-            extras = algorithm.note(obs, action)
-            step = env.step(action)
-            replay.add(obs, action, step.reward, step.next_obs, step.terminated, extras)
-            if i >= 0.1 * steps:
-                for _ in range(2):
-                    algorithm.update(replay.sample(config.batch_size), i / steps)
-        in_optimum[leniency] = int((env.basin(algorithm.act(obs, "noiseless")) == 0).sum())
-    assert in_optimum[10.0] >= 3 > 1 >= in_optimum[0.0]
+        obs = play(env, algorithm, Streams(seeds, "random"), 300)
+        action = algorithm.act(obs, "deterministic", 1.0)
+        in_optimum[leniency] = int((env.basin(action) == 0).sum())
+    assert in_optimum[10.0] >= 3
+    assert in_optimum[0.0] <= 1

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from baselines.maddpg import MADDPG
+from tests.baselines.support import update
 from tests.learn.test_nn import plain
 from tests.support.helpers import CPU, make_batch, make_spec
 
@@ -90,14 +91,12 @@ def test_an_agents_objective_trains_that_agent_alone(others):
 
 
 def test_exploration_noise_decays_and_execution_has_none():
-    algorithm = make(noise_first=0.4, noise_last=0.1, noise_end=0.5)
+    algorithm = make(noise_start=0.4, noise_end=0.1, noise_end_fraction=0.5)
     obs = torch.zeros(2, 5000, 3, 2)
-    mean = algorithm.act(obs, "execute")
-    assert torch.equal(mean, algorithm.act(obs, "noiseless"))
     for progress, expected in ((0.0, 0.4), (0.25, 0.2), (0.9, 0.1)):
-        algorithm.update(make_batch(algorithm.spec, (0, 1)), progress)
-        mean = algorithm.act(obs, "execute")
-        difference = algorithm.act(obs, "explore") - mean
+        mean = algorithm.act(obs, "decentralised", progress)
+        assert torch.equal(mean, algorithm.act(obs, "deterministic", progress))
+        difference = algorithm.act(obs, "explore", progress) - mean
         # Far from the border nothing is clipped; the initial actions lie near 0.
         assert difference.std().item() == pytest.approx(expected, rel=0.05)
 
@@ -105,6 +104,6 @@ def test_exploration_noise_decays_and_execution_has_none():
 def test_targets_follow_after_an_update():
     algorithm = make(tau=0.25)
     before = algorithm.target_critic.flat.clone()
-    algorithm.update(make_batch(algorithm.spec, (0, 1)), 0.0)
+    update(algorithm, make_batch(algorithm.spec, (0, 1)), 0.0)
     expected = before + 0.25 * (algorithm.critic.flat.detach() - before)
     torch.testing.assert_close(algorithm.target_critic.flat, expected)

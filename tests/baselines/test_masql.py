@@ -15,8 +15,8 @@ from torch import Tensor
 from baselines.masql import MASQL
 from rocompare.envs.max_of_three import MaxOfThree
 from rocompare.learn.nn import MLP
-from rocompare.learn.replay import Replay
 from rocompare.learn.rng import Streams
+from tests.baselines.support import play, update
 from tests.support.helpers import CPU, assert_same_weights, make_batch, make_spec
 
 
@@ -148,7 +148,7 @@ def exact_samples(log_p: Callable[[Tensor], Tensor], n: int) -> np.ndarray:
 
 def test_samplers_converge_to_a_known_density() -> None:
     alpha = 0.5
-    algorithm = make((5,), n_agents=2, action_dim=1, obs_dim=1, particles=64, sampler_lr=0.01)
+    algorithm = make((5,), n_agents=2, action_dim=1, obs_dim=1, particles=64, policy_lr=0.01)
 
     def q(u: Tensor) -> Tensor:  # a correlated hill, cut off by the border
         x, y = u[..., 0], u[..., 1]
@@ -169,7 +169,7 @@ def test_samplers_converge_to_a_known_density() -> None:
 
     assert min(p_values(drawn()[0])) < 1e-6  # the test has power
     for step in range(1000):
-        algorithm.sampler_adam.step(algorithm._stein_loss(obs, alpha), 1 - step / 1000)
+        algorithm.policy_adam.step(algorithm._stein_loss(obs, alpha), 1 - step / 1000)
     sample = drawn()  # [N, 320, 2], each agent by its own sampler
     for i in range(2):
         assert min(p_values(sample[i])) > 0.05
@@ -179,11 +179,11 @@ def test_agents_execute_their_own_component_of_their_own_sample() -> None:
     algorithm = make()
     joint = torch.arange(2 * 3 * 6).view(6, 1, 6) / 40 - 0.4  # [S*N, 1, N*A]
     with torch.no_grad():
-        algorithm.sampler.flat.zero_()
-        algorithm.sampler.layers(algorithm.sampler.flat)[-1][1].copy_(torch.atanh(joint))
+        algorithm.policy.flat.zero_()
+        algorithm.policy.layers(algorithm.policy.flat)[-1][1].copy_(torch.atanh(joint))
     per_agent = joint.view(2, 3, 3, 2)  # seed, sampler, component, feature
-    for mode in ("explore", "execute", "noiseless"):
-        action = algorithm.act(torch.randn(2, 4, 3, 2), mode)  # type: ignore[arg-type]
+    for mode in ("explore", "decentralised", "deterministic"):
+        action = algorithm.act(torch.randn(2, 4, 3, 2), mode, 0.0)  # type: ignore[arg-type]
         assert action.shape == (2, 4, 3, 2)
         for i in range(3):
             expected = per_agent[:, i, i].unsqueeze(1).expand(2, 4, 2)
@@ -193,11 +193,13 @@ def test_agents_execute_their_own_component_of_their_own_sample() -> None:
 def test_noise_belongs_to_the_mode() -> None:
     algorithm = make()
     obs = torch.ones(2, 4, 3, 2)
-    quiet = algorithm.act(obs, "noiseless")
-    assert torch.equal(quiet, algorithm.act(obs, "noiseless"))
+    quiet = algorithm.act(obs, "deterministic", 0.0)
+    assert torch.equal(quiet, algorithm.act(obs, "deterministic", 0.0))
     torch.testing.assert_close(quiet[:, 0], quiet[:, 1])
-    assert not torch.equal(algorithm.act(obs, "explore"), algorithm.act(obs, "explore"))
-    assert not torch.equal(algorithm.act(obs, "execute"), quiet)
+    for mode in ("explore", "decentralised"):
+        first = algorithm.act(obs, mode, 0.0)  # type: ignore[arg-type]
+        assert not torch.equal(first, algorithm.act(obs, mode, 0.0))  # type: ignore[arg-type]
+        assert not torch.equal(first, quiet)
 
 
 def updated(seeds: tuple[int, ...], spoil: int | None = None) -> MASQL:
@@ -205,21 +207,21 @@ def updated(seeds: tuple[int, ...], spoil: int | None = None) -> MASQL:
     if spoil is not None:
         with torch.no_grad():
             algorithm.critic.per_seed(algorithm.critic.flat)[0][spoil] = torch.nan
-            algorithm.sampler.per_seed(algorithm.sampler.flat)[0][spoil] = torch.nan
+            algorithm.policy.per_seed(algorithm.policy.flat)[0][spoil] = torch.nan
     for progress in (0.1, 0.5, 0.9):
-        algorithm.update(make_batch(algorithm.spec, seeds), progress)
+        update(algorithm, make_batch(algorithm.spec, seeds), progress)
     return algorithm
 
 
 def test_seeds_do_not_touch_each_other() -> None:
     together, alone, spoilt = updated((1, 2, 3)), updated((2,)), updated((1, 2, 3), spoil=0)
-    for net in ("critic", "sampler", "target"):
+    for net in ("critic", "policy", "target_critic"):
         a, b, c = (getattr(x, net) for x in (together, alone, spoilt))
         for part, single, beside in zip(*(m.per_seed(m.flat) for m in (a, b, c)), strict=True):
             assert_same_weights(part[1:2], single)
             assert_same_weights(part[1:], beside[1:])
             assert part.isfinite().all()
-    assert spoilt.update(make_batch(spoilt.spec, (1, 2, 3)), 1.0)["td_loss"].isnan().tolist() == [
+    assert update(spoilt, make_batch(spoilt.spec, (1, 2, 3)), 1.0)["td_loss"].isnan().tolist() == [
         True,
         False,
         False,
@@ -232,26 +234,17 @@ def test_state_dict_continues_the_run() -> None:
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     batch = make_batch(first.spec, (1, 2))
     for algorithm in (first, second):
-        algorithm.update(batch, 0.6)
+        update(algorithm, batch, 0.6)
     assert torch.equal(first.critic.flat, second.critic.flat)
-    assert torch.equal(first.sampler.flat, second.sampler.flat)
-    assert torch.equal(first.act(batch.obs, "explore"), second.act(batch.obs, "explore"))
+    assert torch.equal(first.policy.flat, second.policy.flat)
+    assert torch.equal(first.act(batch.obs, "explore", 0.6), second.act(batch.obs, "explore", 0.6))
 
 
 def test_finds_the_optimum_of_an_easy_max_of_two() -> None:
     seeds = (1000,)
     env = MaxOfThree(MaxOfThree.Config(p=(-5.0, -5.0), q=(5.0, 5.0), s2=3.0), seeds, 1)
     algorithm = MASQL(env.spec, MASQL.Config(), seeds, CPU)
-    replay = Replay(env.spec, 300, 1, Streams(seeds, "replay"), CPU)
-    uniform = Streams(seeds, "random")
-    obs = env.reset()
-    for step in range(300):
-        action = 2 * uniform.uniform(1, 2, 1) - 1 if step < 90 else algorithm.act(obs, "explore")
-        result = env.step(action)
-        replay.add(obs, action, result.reward, result.next_obs, result.terminated, {})
-        if step >= 30:
-            for _ in range(2):
-                algorithm.update(replay.sample(128), step / 300)
-    action = algorithm.act(obs.expand(-1, 50, -1, -1), "execute")
+    obs = play(env, algorithm, Streams(seeds, "random"), 300)
+    action = algorithm.act(obs.expand(-1, 50, -1, -1), "decentralised", 1.0)
     assert (env.reward(action).mean(1) > 8).all()
     assert (env.basin(action) == 0).float().mean() > 0.95

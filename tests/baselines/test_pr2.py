@@ -15,8 +15,8 @@ from torch import Tensor
 from baselines.pr2 import PR2
 from rocompare.envs.max_of_three import MaxOfThree
 from rocompare.learn.nn import MLP
-from rocompare.learn.replay import Replay
 from rocompare.learn.rng import Streams
+from tests.baselines.support import play, update
 from tests.support.helpers import CPU, assert_same_weights, make_batch, make_spec
 
 
@@ -92,7 +92,7 @@ def test_td_target_bootstraps_unless_terminated() -> None:
 
 @pytest.mark.parametrize("alpha", [2.0, 0.05])
 def test_soft_marginal_is_the_mean_over_the_others_box(alpha: float) -> None:
-    algorithm = make((3, 4), n_agents=2, action_dim=1, obs_dim=1, others=64)
+    algorithm = make((3, 4), n_agents=2, action_dim=1, obs_dim=1, others_samples=64)
     freeze_q(
         algorithm,
         lambda x, y: torch.maximum(1 - 8 * ((x - 0.6) ** 2 + (y + 0.3) ** 2), -x * y),
@@ -126,7 +126,7 @@ def stein(u: Tensor, score: Tensor, factor: float) -> Tensor:
 
 @pytest.mark.parametrize("policy", ["stochastic", "deterministic"])
 def test_stein_losses_by_loops(policy: str) -> None:
-    config = {"policy": policy, "particles": 4, "others": 5, "bandwidth": 1.5}
+    config = {"policy": policy, "particles": 4, "others_samples": 5, "bandwidth": 1.5}
     algorithm = make(n_agents=3, action_dim=1, obs_dim=1, **config)
     with torch.no_grad():
         algorithm.policy.flat.mul_(3)  # own actions far enough apart for round-off not to matter
@@ -161,7 +161,7 @@ def test_stein_losses_by_loops(policy: str) -> None:
 
 
 def test_losses_train_their_own_network_alone() -> None:
-    algorithm = make(particles=4, others=4, level=2)
+    algorithm = make(particles=4, others_samples=4, level=2)
     losses = algorithm._stein_losses(make_batch(algorithm.spec, (1, 2), size=2).obs, alpha=1.0)
     nets = algorithm.policy.flat, algorithm.rho.flat
     for loss, mine, foreign in zip(losses, nets, nets[::-1], strict=True):
@@ -188,7 +188,7 @@ def exact(log_p: Tensor, n: int) -> np.ndarray:
 
 def test_samplers_converge_to_the_exact_conditional_and_marginal() -> None:
     alpha = 0.5
-    algorithm = make((5,), n_agents=2, action_dim=1, obs_dim=1, others=32, particles=32)
+    algorithm = make((5,), n_agents=2, action_dim=1, obs_dim=1, others_samples=32, particles=32)
     freeze_q(algorithm, lambda own, other: alpha * known_q(own, other))
     cells = (torch.arange(2000) + 0.5) / 1000 - 1
     obs = torch.zeros(1, 1, 2, 1)
@@ -209,13 +209,13 @@ def test_samplers_converge_to_the_exact_conditional_and_marginal() -> None:
     assert min(p_value(own) for own in (-0.4, 0.0, 0.4)) > 0.05
     # Own actions: exp of the soft marginal.
     want = exact(torch.logsumexp(known_q(cells[:, None], cells[None, :]), 1), 300)
-    got = algorithm.act(obs.expand(-1, 300, -1, -1), "execute")[0, :, 0, 0]
+    got = algorithm.act(obs.expand(-1, 300, -1, -1), "decentralised", 0.0)[0, :, 0, 0]
     assert stats.ks_2samp(got.numpy(), want).pvalue > 0.05
 
 
 def test_level_two_responds_to_the_simulated_answer() -> None:
     """With ``Q = 3 a b`` the score in ``a`` is ``3 b / alpha``, of the answers or of that heard."""
-    config = {"policy": "deterministic", "level": 2, "others": 4}
+    config = {"policy": "deterministic", "level": 2, "others_samples": 4}
     algorithm = make(n_agents=2, action_dim=1, obs_dim=1, **config)
     freeze_q(algorithm, lambda a, b: 3 * a * b)
     obs = make_batch(algorithm.spec, (1, 2), size=5).obs
@@ -239,7 +239,7 @@ def test_deterministic_policy_climbs_the_soft_marginal() -> None:
     ``exp(-2 a)``, so the marginal is ``-(a - 0.5)^2 - 2 alpha a`` up to a constant: its maximum
     is at ``0.5 - alpha``, and that of ``E_rho[Q] = -(a - 0.5)^2 - alpha / 2`` at 0.5.
     """
-    config = {"policy": "deterministic", "others": 128}
+    config = {"policy": "deterministic", "others_samples": 128}
     algorithm = make((5,), n_agents=2, action_dim=1, obs_dim=1, **config)
     freeze_q(algorithm, lambda a, b: -((a - 0.5) ** 2) - 10 * torch.exp(4 * a) * b**2)
     obs = torch.zeros(1, 1, 2, 1)
@@ -247,7 +247,7 @@ def test_deterministic_policy_climbs_the_soft_marginal() -> None:
         policy_loss, rho_loss = algorithm._stein_losses(obs, 0.2)
         algorithm.policy_adam.step(policy_loss, 3 * (1 - step / 400))
         algorithm.rho_adam.step(rho_loss, 3 * (1 - step / 400))
-    action = algorithm.act(obs, "execute")
+    action = algorithm.act(obs, "decentralised", 0.0)
     torch.testing.assert_close(action, torch.full((1, 1, 2, 1), 0.3), atol=0.06, rtol=0)
 
 
@@ -267,7 +267,7 @@ def test_agents_execute_the_last_levels_own_action() -> None:
     one = np.tanh(0.1)
     heard = np.tanh(one + 0.2)
     two = np.tanh(heard + 0.1)
-    action = algorithm.act(torch.randn(2, 4, 3, 2), "execute")
+    action = algorithm.act(torch.randn(2, 4, 3, 2), "decentralised", 0.0)
     torch.testing.assert_close(action, torch.full((2, 4, 3, 2), float(two)), rtol=1e-4, atol=0)
 
 
@@ -275,63 +275,55 @@ def test_noise_belongs_to_the_mode() -> None:
     obs = torch.ones(2, 4, 3, 2)
     for policy in ("stochastic", "deterministic"):
         algorithm = make(policy=policy)
-        quiet = algorithm.act(obs, "noiseless")
-        assert torch.equal(quiet, algorithm.act(obs, "noiseless"))
+        quiet = algorithm.act(obs, "deterministic", 0.0)
+        assert torch.equal(quiet, algorithm.act(obs, "deterministic", 0.0))
         torch.testing.assert_close(quiet[:, 0], quiet[:, 1])
-        assert not torch.equal(algorithm.act(obs, "explore"), algorithm.act(obs, "explore"))
-        same = torch.equal(algorithm.act(obs, "execute"), quiet)
+        explored = algorithm.act(obs, "explore", 0.0)
+        assert not torch.equal(explored, algorithm.act(obs, "explore", 0.0))
+        same = torch.equal(algorithm.act(obs, "decentralised", 0.0), quiet)
         assert same == (policy == "deterministic")
 
 
 def updated(seeds: tuple[int, ...], spoil: int | None = None) -> PR2:
-    algorithm = make(seeds, particles=4, others=3, states=5, level=2)
+    algorithm = make(seeds, particles=4, others_samples=3, states=5, level=2)
     if spoil is not None:
         with torch.no_grad():
             for net in (algorithm.critic, algorithm.policy, algorithm.rho):
                 net.per_seed(net.flat)[0][spoil] = torch.nan
     for progress in (0.1, 0.5, 0.9):
-        algorithm.update(make_batch(algorithm.spec, seeds), progress)
+        update(algorithm, make_batch(algorithm.spec, seeds), progress)
     return algorithm
 
 
 def test_seeds_do_not_touch_each_other() -> None:
     together, alone, spoilt = updated((1, 2, 3)), updated((2,)), updated((1, 2, 3), spoil=0)
-    for net in ("critic", "policy", "rho", "target"):
+    for net in ("critic", "policy", "rho", "target_critic"):
         a, b, c = (getattr(x, net) for x in (together, alone, spoilt))
         for part, single, beside in zip(*(m.per_seed(m.flat) for m in (a, b, c)), strict=True):
             assert_same_weights(part[1:2], single)
             assert_same_weights(part[1:], beside[1:])
             assert part.isfinite().all()
-    td_loss = spoilt.update(make_batch(spoilt.spec, (1, 2, 3)), 1.0)["td_loss"]
+    td_loss = update(spoilt, make_batch(spoilt.spec, (1, 2, 3)), 1.0)["td_loss"]
     assert td_loss.isnan().tolist() == [True, False, False]
 
 
 def test_state_dict_continues_the_run() -> None:
     first = updated((1, 2))
-    second = make((1, 2), particles=4, others=3, states=5, level=2)
+    second = make((1, 2), particles=4, others_samples=3, states=5, level=2)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     batch = make_batch(first.spec, (1, 2))
     for algorithm in (first, second):
-        algorithm.update(batch, 0.6)
+        update(algorithm, batch, 0.6)
     for net in ("critic", "policy", "rho"):
         assert torch.equal(getattr(first, net).flat, getattr(second, net).flat)
-    assert torch.equal(first.act(batch.obs, "explore"), second.act(batch.obs, "explore"))
+    assert torch.equal(first.act(batch.obs, "explore", 0.6), second.act(batch.obs, "explore", 0.6))
 
 
 def test_finds_the_optimum_of_an_easy_max_of_two() -> None:
     seeds = (1000,)
     env = MaxOfThree(MaxOfThree.Config(p=(-5.0, -5.0), q=(5.0, 5.0), s2=3.0), seeds, 1)
     algorithm = PR2(env.spec, PR2.Config(), seeds, CPU)
-    replay = Replay(env.spec, 300, 1, Streams(seeds, "replay"), CPU)
-    uniform = Streams(seeds, "random")
-    obs = env.reset()
-    for step in range(300):
-        action = 2 * uniform.uniform(1, 2, 1) - 1 if step < 90 else algorithm.act(obs, "explore")
-        result = env.step(action)
-        replay.add(obs, action, result.reward, result.next_obs, result.terminated, {})
-        if step >= 30:
-            for _ in range(2):
-                algorithm.update(replay.sample(128), step / 300)
-    action = algorithm.act(obs.expand(-1, 50, -1, -1), "execute")
+    obs = play(env, algorithm, Streams(seeds, "random"), 300)
+    action = algorithm.act(obs.expand(-1, 50, -1, -1), "decentralised", 1.0)
     assert (env.reward(action).mean(1) > 8).all()
     assert (env.basin(action) == 0).float().mean() > 0.95

@@ -17,8 +17,8 @@ from torch.distributions.transforms import TanhTransform
 from baselines.rommeo import ROMMEO, Squashed
 from rocompare import api
 from rocompare.envs.max_of_three import MaxOfThree
-from rocompare.learn.replay import Replay
 from rocompare.learn.rng import Streams
+from tests.baselines.support import play, see, update
 
 CPU = torch.device("cpu")
 S, B, N, A = 2, 3, 3, 2
@@ -134,7 +134,7 @@ def test_standard_deviation_is_one_at_first_and_bounded() -> None:
 def test_prior_loss_is_minus_mean_log_likelihood_of_others() -> None:
     algorithm = make()
     batch = make_batch()
-    assert algorithm.note(batch.obs, batch.action) == {}
+    see(algorithm, batch.obs, batch.action)
     loss = algorithm._prior_loss()
     for s in range(S):
         for i in range(N):
@@ -150,12 +150,12 @@ def test_prior_recovers_the_recent_distribution_and_forgets_the_old() -> None:
     spec = api.EnvSpec(2, 1, 1, 1, 1.0, 0.0, ("optimum", "safe"), constant_obs=True)
     algorithm = make(spec, prior_lr=0.02, prior_window=2000)
     obs = torch.zeros(S, 1000, 2, 1)
-    algorithm.note(obs, torch.full((S, 1000, 2, 1), -0.9))  # will have left the window
+    see(algorithm, obs, torch.full((S, 1000, 2, 1), -0.9))  # will have left the window
     mean, std = torch.tensor([0.8, -0.4]), torch.tensor([0.3, 0.6])
     for block in range(2):
         generator = torch.Generator().manual_seed(block)
         z = mean[:, None] + std[:, None] * torch.randn(S, 1000, 2, 1, generator=generator)
-        algorithm.note(obs, torch.tanh(z))
+        see(algorithm, obs, torch.tanh(z))
     assert algorithm.recent.shape == (S, 2000, 2, 2)
     for _ in range(300):
         algorithm.prior_adam.step(algorithm._prior_loss())
@@ -169,7 +169,7 @@ def test_prior_recovers_the_recent_distribution_and_forgets_the_old() -> None:
 def test_td_loss_bootstraps_the_soft_value() -> None:
     algorithm = make(gamma=0.9)
     algorithm.noise = Fixed()  # type: ignore[assignment]
-    algorithm.target.flat.mul_(1.1)  # unlike the critic
+    algorithm.target_critic.flat.mul_(1.1)  # unlike the critic
     batch, alpha = make_batch(), 0.7
     noise = Fixed().normal(N, B, N * A)
     loss = algorithm._td_loss(batch, alpha)
@@ -179,7 +179,7 @@ def test_td_loss_bootstraps_the_soft_value() -> None:
             for b in range(B):
                 value, *_ = soft_value(
                     algorithm,
-                    algorithm.target,
+                    algorithm.target_critic,
                     batch.next_obs[s, b],
                     noise[s, i, b],
                     alpha,
@@ -236,14 +236,14 @@ def test_one_pass_gives_the_gradients_of_both_losses() -> None:
 def test_act_answers_the_model() -> None:
     algorithm = make()
     obs = make_batch().obs
-    noiseless = algorithm.act(obs, "noiseless")
+    quiet = algorithm.act(obs, "deterministic", 0.0)
     rho = net(algorithm.model, 1, 2, obs[1, 0, 2])
     others = torch.tanh(rho[: (N - 1) * A])
     pi = net(algorithm.policy, 1, 2, torch.cat([obs[1, 0, 2], others]))
-    torch.testing.assert_close(noiseless[1, 0, 2], torch.tanh(pi[:A]), atol=1e-5, rtol=1e-4)
-    assert torch.equal(noiseless, algorithm.act(obs, "noiseless"))
-    for mode in ("explore", "execute"):
-        first, second = algorithm.act(obs, mode), algorithm.act(obs, mode)
+    torch.testing.assert_close(quiet[1, 0, 2], torch.tanh(pi[:A]), atol=1e-5, rtol=1e-4)
+    assert torch.equal(quiet, algorithm.act(obs, "deterministic", 0.0))
+    for mode in ("explore", "decentralised"):
+        first, second = (algorithm.act(obs, mode, 0.0) for _ in range(2))  # type: ignore[arg-type]
         assert first.shape == (S, B, N, A) and not torch.equal(first, second)
         assert first.abs().max() <= 1
 
@@ -255,13 +255,11 @@ def test_seed_alone_equals_seed_in_company() -> None:
         mine = api.Batch(
             *(getattr(batch, f)[1:] for f in ("obs", "action", "reward", "next_obs", "terminated"))
         )
-        both.note(batch.obs, batch.action)
-        alone.note(mine.obs, mine.action)
-        torch.testing.assert_close(
-            both.update(batch, step / 4)["td_loss"][1:], alone.update(mine, step / 4)["td_loss"]
-        )
+        together = update(both, batch, step / 4)["td_loss"]
+        torch.testing.assert_close(together[1:], update(alone, mine, step / 4)["td_loss"])
+    together = both.act(batch.obs, "explore", 1.0)
     torch.testing.assert_close(
-        both.act(batch.obs, "explore")[1:], alone.act(mine.obs, "explore"), atol=1e-5, rtol=1e-4
+        together[1:], alone.act(mine.obs, "explore", 1.0), atol=1e-5, rtol=1e-4
     )
 
 
@@ -274,9 +272,8 @@ def test_nan_stays_in_its_seed(name: str) -> None:
     for step in range(3):
         batch = make_batch(step)
         for algorithm in (sick, healthy):
-            algorithm.note(batch.obs, batch.action)
-            algorithm.update(batch, step / 3)
-    for part in ("critic", "target", "model", "prior", "policy"):
+            update(algorithm, batch, step / 3)
+    for part in ("critic", "target_critic", "model", "prior", "policy"):
         a, b = getattr(sick, part), getattr(healthy, part)
         for x, y in zip(a.per_seed(a.flat), b.per_seed(b.flat), strict=True):
             assert torch.equal(x[1], y[1])
@@ -286,17 +283,14 @@ def test_nan_stays_in_its_seed(name: str) -> None:
 def test_resume_is_bit_exact() -> None:
     first = make(prior_window=4)
     for step in range(2):
-        batch = make_batch(step)
-        first.note(batch.obs, batch.action)
-        first.update(batch, 0.2)
+        update(first, make_batch(step), 0.2)
     second = make(prior_window=4)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for algorithm in (first, second):
-        batch = make_batch(5)
-        algorithm.note(batch.obs, batch.action)
-        algorithm.update(batch, 0.3)
-    batch = make_batch(6)
-    assert torch.equal(first.act(batch.obs, "execute"), second.act(batch.obs, "execute"))
+        update(algorithm, make_batch(5), 0.3)
+    obs = make_batch(6).obs
+    acted = first.act(obs, "decentralised", 0.3)
+    assert torch.equal(acted, second.act(obs, "decentralised", 0.3))
     assert torch.equal(first.recent, second.recent) and first.recent.shape[1] == 4
     assert torch.equal(first.critic.flat, second.critic.flat)
 
@@ -305,24 +299,16 @@ def test_constant_observation_bootstraps_too() -> None:
     spec = api.EnvSpec(4, 1, 1, 3, 1.0, 0.0, ("optimum", "safe"), constant_obs=True)
     algorithm = make(spec)
     batch = make_batch(spec=spec)
-    algorithm.note(batch.obs.expand(-1, 7, -1, -1), torch.zeros(S, 7, 4, 1))
-    metrics = algorithm.update(batch, 0.5)
+    metrics = update(algorithm, batch, 0.5)
     assert metrics["td_loss"].shape == (S,) and metrics["td_loss"].isfinite().all()
-    assert algorithm.act(batch.obs.expand(-1, 7, -1, -1), "explore").shape == (S, 7, 4, 1)
+    assert algorithm.act(batch.obs.expand(-1, 7, -1, -1), "explore", 0.5).shape == (S, 7, 4, 1)
 
 
 def test_learns_a_single_hill() -> None:
-    env = MaxOfThree(MaxOfThree.Config(p=(4.0, -6.0), q=(4.0, -6.0), s2=3.0), [0, 1], 1)
+    # Made without the validators, which refuse a game without a safe behaviour.
+    game = MaxOfThree.Config.model_construct(p=(4.0, -6.0), q=(4.0, -6.0), s2=3.0)
+    env = MaxOfThree(game, [0, 1], 1)
     config = ROMMEO.Config(hidden=32, batch_size=64, model_lr=1e-3)
     algorithm = ROMMEO(env.spec, config, [0, 1], CPU)
-    replay = Replay(env.spec, 300, 2, Streams([0, 1], "replay"), CPU)
-    random, obs = Streams([0, 1], "random"), env.reset()
-    for i in range(300):
-        action = random.uniform(1, 2, 1) * 2 - 1 if i < 90 else algorithm.act(obs, "explore")
-        extras = algorithm.note(obs, action)
-        step = env.step(action)
-        replay.add(obs, action, step.reward, step.next_obs, step.terminated, extras)
-        if i >= 30:
-            for _ in range(2):
-                algorithm.update(replay.sample(config.batch_size), i / 300)
-    assert (env.reward(algorithm.act(obs, "noiseless")) > 9).all()
+    obs = play(env, algorithm, Streams([0, 1], "random"), 300)
+    assert (env.reward(algorithm.act(obs, "deterministic", 1.0)) > 9).all()

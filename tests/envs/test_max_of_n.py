@@ -48,3 +48,22 @@ def test_the_share_of_good_random_actions_falls_as_the_docstring_says():
 def test_bad_parameters_are_refused(params):
     with pytest.raises(ValidationError):
         MaxOfN.Config(**params)
+
+
+@pytest.mark.parametrize(("n", "bound"), [(2, 10), (5, 16), (10, 18)])
+def test_a_hill_that_reaches_the_safe_behaviour_is_refused(n, bound):
+    # An agent alone closes 100 of the 100 n to q: 10 - (2/n) (n - 1) 100 / s2 is 0 at 20 (n - 1)/n.
+    with pytest.raises(ValidationError, match=f"s2 must be below {bound} "):
+        MaxOfN.Config(n_agents=n, s2=float(bound))
+    env = make(n, s2=bound - 0.1)
+    alone = env.safe().clone()
+    alone[0] = 0.5
+    assert env.reward(alone).item() < 0
+
+
+def test_a_curriculum_keeps_the_widths_of_n_agents():
+    env = make(4, s2=2.0)
+    one_below = torch.full((4, 1), 0.4)  # by 1: 10 - (2/4) 4 / s2
+    assert env.reward(one_below).item() == pytest.approx(9, abs=1e-4)
+    env.set(s2=4.0, height=20.0)
+    assert env.reward(one_below).item() == pytest.approx(19.5, abs=1e-4)

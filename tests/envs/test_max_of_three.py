@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from pydantic import ValidationError
 
 from rocompare.envs.max_of_three import MaxOfThree
@@ -103,11 +104,83 @@ def test_step_ends_the_episode():
         {"s2": float("nan")},
         {"s2": float("inf")},
         {"p": (1.0,)},
+        {"height": float("inf")},
         {"q": (70.0, 7.0, -3.0)},
-        {"p": (), "q": ()},
         {"s3": 1.0},
     ],
 )
 def test_bad_parameters_are_refused(params):
     with pytest.raises(ValidationError):
         MaxOfThree.Config(**params)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        # |p - q|^2 = 144 + 144 + 36; an agent alone closes 144 of it: 10 - 180 / 18 = 0.
+        (
+            {"s2": 18.0},
+            r"an agent that leaves p alone .* gets 0 instead of 0.* s2 must be below 18",
+        ),
+        ({"s2": 20.0}, "gets 1 instead of 0.* s2 must be below 18"),
+        ({"s2": 40.0}, "gets 5.5 instead of 0"),  # the hill covers p: 10 - 324 / 40 > 0
+        ({"s2": 3.0, "height": 60.0}, "gets 0 instead of 0.* s2 must be below 3"),
+        ({"p": (1.0, 2.0), "q": (1.0, 2.0)}, "p and q must differ for two agents or more"),
+        ({"p": (1.0, 2.0), "q": (9.0, 2.0)}, "p and q must differ for two agents or more"),
+        ({"p": (1.0,), "q": (9.0,)}, "one agent has no others"),
+        ({"p": (), "q": ()}, "one agent has no others"),
+        ({"height": 0.0}, "height must be above 0"),
+    ],
+)
+def test_games_whose_safe_return_is_none_are_refused(params, message):
+    with pytest.raises(ValidationError, match=message):
+        MaxOfThree.Config(**params)
+
+
+@pytest.mark.parametrize("s2", [0.5, 3.0, 17.9])
+def test_where_it_passes_no_agent_leaves_p_alone(s2):
+    """Every action of every agent, the others at p, by brute force."""
+    env = make(s2=s2)
+    side = torch.linspace(-1, 1, 20001)
+    for agent in range(3):
+        joint = env.safe().expand(len(side), -1, -1).clone()
+        joint[:, agent, 0] = side
+        assert env.reward(joint).max().item() <= 0
+
+
+def test_the_optimum_is_the_largest_reward():
+    env = make(s2=1.5)
+    u = torch.cartesian_prod(*[torch.linspace(-1, 1, 81)] * 3).unsqueeze(-1)
+    reward = env.reward(u)
+    assert reward.max().item() <= env.spec.optimal_return
+    torch.testing.assert_close(u[reward.argmax()], env.modes()[0], atol=0.02, rtol=0)
+    torch.testing.assert_close(env.reward(env.modes()), torch.tensor([10.0]))
+    torch.testing.assert_close(env.reward(env.safe()), torch.tensor(0.0), atol=1e-4, rtol=0)
+
+
+def test_a_curriculum_widens_the_hill_of_running_games():
+    env = make(s2=1.5)
+    assert reward(env, 7.0, 4.0, -3.0) == pytest.approx(4)  # 10 - 9 / 1.5
+    env.set(s2=18.0)  # refused as a target
+    assert reward(env, 7.0, 4.0, -3.0) == pytest.approx(9.5)
+    assert env.spec.optimal_return == 10
+    again = make(s2=1.5)
+    again.load_state_dict(env.state_dict())
+    assert reward(again, 7.0, 4.0, -3.0) == pytest.approx(9.5)
+
+
+def test_the_slice_holds_both_tops_and_the_picture_their_names():
+    env = make()
+    assert env.plane() == (0, 1)
+    # At p, at q and halfway between them the third agent is there, too.
+    x = torch.tensor([[-0.5], [0.7], [0.1]])
+    torch.testing.assert_close(env.slice(x, x)[:, 2, 0], torch.tensor([0.3, -0.3, 0.0]))
+    assert "agent 3 moves along the straight line" in env.slice_text()
+    assert make(p=(1.0, -5.0, 3.0), q=(1.0, 7.0, -3.0)).plane() == (1, 2)
+    ax = Figure().subplots()
+    shades = env.draw(ax, ("p", "q"))
+    assert shades.levels.tolist() == [-40, -20, -10, -5, 0, 5, 10]
+    assert {text.get_text(): text.xy for text in ax.texts} == {
+        "p": pytest.approx((-5, -5)),
+        "q": pytest.approx((7, 7)),
+    }

@@ -6,9 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from pydantic import ValidationError
 
 from rocompare.envs.particle_gather import ParticleGather
+from rocompare.errors import UserError
 from rocompare.learn.rng import Streams
 
 
@@ -103,6 +105,37 @@ def test_entering_beside_an_explorer_is_worse_than_staying(params, mover):
     assert play(make(SEEDS, 2000, **params), policy) < -0.2
 
 
+def test_entering_beside_one_step_of_exploring_is_worth_what_the_docstring_says():
+    """The partner moves uniformly once and plays safe afterwards: what this step returns."""
+    env = make(SEEDS, 50_000)
+    start, explore = env.position.clone(), uniform_policy(SEEDS)(env)
+    worth = {}
+    for own in ("enter", "stay"):
+        env.position = start
+        action = explore.clone()
+        action[:, :, :2] = direct(env)[:, :, :2] if own == "enter" else 0.0
+        worth[own] = env.step(action).reward.mean().item()
+    # With q = 0.10745, the disc's share of a step's square averaged over the starts: 6 q - 1, -q.
+    assert worth["enter"] == pytest.approx(-0.355, abs=0.012)  # 3 standard errors
+    assert worth["stay"] == pytest.approx(-0.107, abs=0.002)
+
+
+def test_beside_a_partner_that_explores_on_entering_is_the_better_answer():
+    """RO is against playing safe after one step: the docstring says so and gives these numbers."""
+    returns = {}
+    for own in ("enter", "stay"):
+        explore = uniform_policy(SEEDS)
+
+        def policy(env, own=own, explore=explore):
+            action = explore(env).clone()
+            action[:, :, :2] = direct(env)[:, :, :2] if own == "enter" else 0.0
+            return action
+
+        returns[own] = play(make(SEEDS, 10_000), policy)
+    assert returns["stay"] == pytest.approx(-0.86, abs=0.01)
+    assert returns["enter"] == pytest.approx(-0.355, abs=0.03)
+
+
 def test_an_explorer_enters_as_often_as_the_docstring_says():
     env = make(SEEDS, 5000)
     place(env, (0.6, 0.0), (0.0, -0.6))
@@ -140,7 +173,7 @@ def test_rewards_and_endings_by_hand():
 
 
 def test_walls_hold_and_agents_move_their_own_axis():
-    env = make(step=0.5)
+    env = make(radius=0.2, step=0.5)
     place(env, (0.8, 0.5), (-0.8, 0.9))
     step = act(env, 1.0, -0.2, -1.0, 1.0)
     expected = torch.tensor([1.0, 0.4, -1.0, 1.0])
@@ -272,6 +305,57 @@ def test_spec_and_shapes():
 def test_bad_parameters_are_refused(params):
     with pytest.raises(ValidationError):
         ParticleGather.Config(**params)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        # The chance is pi 0.16 / 4 = 0.12566. The bound is 1/7 = 0.1429 by default.
+        ({"win": 6.0}, r"0\.1257, which must be below .* = 0\.125; lower radius"),  # 1/8
+        ({"penalty": -0.8}, r"= 0\.1257, .* = 0\.1212"),  # 0.8 / 6.6
+        ({"step": 0.9}, r"= 0\.1551, .* = 0\.1429"),  # 0.12566 / 0.81
+        ({"radius": 0.43}, r"= 0\.1452, .* = 0\.1429"),  # pi 0.1849 / 4
+        ({"win": 0.0}, "win must be above 0 and penalty below it, .* got win 0 and penalty -1"),
+        ({"penalty": 0.0}, "win must be above 0 and penalty below it"),
+        # From 1 to within 0.01 in steps of 0.03: 33 do, 25 are allowed.
+        ({"radius": 0.01, "step": 0.03}, "it takes up to 34 steps of 0.03 .* horizon of 25"),
+    ],
+)
+def test_games_without_the_declared_returns_are_refused(params, message):
+    with pytest.raises(ValidationError, match=message):
+        ParticleGather.Config(**params)
+
+
+@pytest.mark.parametrize("params", [{"win": 4.9}, {"penalty": -1.1}, {"step": 0.95}, {"step": 2.0}])
+def test_staying_beats_entering_in_games_that_pass(params):
+    """At the partner's most frequent entering, by the rewards themselves."""
+    config = ParticleGather.Config(**params)
+    q = math.pi * config.radius**2 / (4 * config.step**2)
+    assert config.win * q + config.penalty * (1 - q) < config.penalty * q
+
+
+def test_a_curriculum_changes_the_rewards_of_running_games():
+    env, twin = make(SEEDS, 2), make(SEEDS, 2)
+    step = act(env, 0.0, 0.0, 0.0, 0.0)
+    act(twin, 0.0, 0.0, 0.0, 0.0)
+    env.set(penalty=0.25)  # refused as a target
+    assert torch.equal(env.position, twin.position)
+    place(env, (0.6, 0.0), (0.0, -0.8))
+    assert (act(env, -0.6, 0.0, 0.0, 0.0).reward == 0.25).all()
+    assert (env.spec.optimal_return, step.reward.sum().item()) == (5.0, 0.0)
+    again = make(SEEDS, 2)
+    again.load_state_dict(env.state_dict())
+    assert again.config.penalty == 0.25
+    with pytest.raises(UserError, match="'radius' cannot be changed while training; can be: win"):
+        env.set(radius=0.3)
+
+
+def test_the_landmark_is_drawn():
+    ax = Figure().subplots()
+    make(radius=0.3).draw(ax)
+    (disc,) = ax.patches
+    assert (disc.radius, disc.center) == (0.3, (0, 0))
+    assert (*ax.get_xlim(), *ax.get_ylim()) == (-1, 1, -1, 1)
 
 
 def test_positions_are_what_is_observed():

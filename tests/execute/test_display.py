@@ -9,7 +9,7 @@ from rich.console import Console
 from rocompare.execute.display import Display, clock, sparkline
 from rocompare.execute.runner import CellStatus
 from rocompare.learn.engine import Progress
-from rocompare.suite.models import parse_suite
+from rocompare.suite.load import parse_suite
 
 SUITE = """
 name: demo

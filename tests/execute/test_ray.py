@@ -19,8 +19,8 @@ import ray  # noqa: E402
 
 # gone
 from rocompare.execute.ray import ATTEMPTS, RayExecutor  # noqa: E402
-from rocompare.execute.runner import Engine, run_suite  # noqa: E402
-from rocompare.suite.models import parse_suite  # noqa: E402
+from rocompare.execute.runner import ExecutorSettings, run_suite  # noqa: E402
+from rocompare.suite.load import parse_suite  # noqa: E402
 from tests.support.helpers import contents  # noqa: E402
 
 SUITE = """
@@ -35,7 +35,7 @@ scenarios: {{game: {{env: max_of_three}}}}
 """
 
 
-def suite(one="random_until: 0.3", steps=40):
+def suite(one="random_fraction: 0.3", steps=40):
     return parse_suite(SUITE.format(one=one, steps=steps))
 
 
@@ -57,10 +57,10 @@ def test_the_files_are_those_of_the_local_engine(tmp_path):
         seen.update(s.progress.fraction for s in statuses if s.progress and s.state == "running")
 
     chosen = suite("pause: 0.005", 60)
-    outcome = run_suite(chosen, tmp_path / "ray", Engine("ray", jobs=2), watch=watch)
+    outcome = run_suite(chosen, tmp_path / "ray", ExecutorSettings("ray", jobs=2), watch=watch)
     assert states(outcome) == ["done", "done"]
     assert len(seen) > 1, "no progress came back while cells ran"
-    run_suite(chosen, tmp_path / "local", Engine(jobs=1))
+    run_suite(chosen, tmp_path / "local", ExecutorSettings(jobs=1))
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
     assert not list(tmp_path.rglob("checkpoint.pt"))
 
@@ -75,10 +75,10 @@ def test_a_worker_killed_in_the_middle_of_a_cell_is_made_up_for(tmp_path):
             workers.extend(training())
             os.kill(workers[0], signal.SIGKILL)
 
-    outcome = run_suite(chosen, tmp_path / "ray", Engine("ray", jobs=2), watch=watch)
+    outcome = run_suite(chosen, tmp_path / "ray", ExecutorSettings("ray", jobs=2), watch=watch)
     assert workers
     assert states(outcome) == ["done", "done"]
-    run_suite(chosen, tmp_path / "local", Engine(jobs=1))
+    run_suite(chosen, tmp_path / "local", ExecutorSettings(jobs=1))
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
 
 
@@ -93,14 +93,16 @@ def training():
 
 
 def test_a_cell_that_always_loses_its_worker_is_given_up(tmp_path):
-    outcome = run_suite(suite("kill_at: 0.5"), tmp_path, Engine("ray", jobs=2))
+    outcome = run_suite(suite("kill_at: 0.5"), tmp_path, ExecutorSettings("ray", jobs=2))
     assert states(outcome) == ["failed", "done"]
     assert outcome.cells[0].error == f"its worker was lost {ATTEMPTS} times (out of memory?)"
     assert len(list(tmp_path.rglob("failure.json"))) == 1
 
 
 def test_a_failure_is_data(tmp_path):
-    outcome = run_suite(suite("fail_at: 0.5, odd_error: true"), tmp_path, Engine("ray", jobs=2))
+    outcome = run_suite(
+        suite("fail_at: 0.5, odd_error: true"), tmp_path, ExecutorSettings("ray", jobs=2)
+    )
     assert states(outcome) == ["failed", "done"]
     assert outcome.cells[0].error == "OddError: 1 and 2"
     assert "tests/probe.py" in next(tmp_path.rglob("failure.json")).read_text()
@@ -121,7 +123,7 @@ def test_ctrl_c(presses, tmp_path):
 
     threading.Thread(target=press, daemon=True).start()
     start = time.monotonic()
-    outcome = run_suite(chosen, tmp_path / "ray", Engine("ray", jobs=2))
+    outcome = run_suite(chosen, tmp_path / "ray", ExecutorSettings("ray", jobs=2))
     assert outcome.interrupted
     assert outcome.at_once == (presses == 2)
     assert states(outcome)[0] == "stopped"
@@ -137,7 +139,7 @@ def test_gpus_that_nobody_has_are_refused():
 def test_no_cluster_at_an_address(tmp_path):
     (tmp_path / "suite.yaml").write_text(SUITE.format(one="pause: 0.0", steps=10))
     command = [sys.executable, "-m", "rocompare", "run", str(tmp_path / "suite.yaml")]
-    command += ["--engine", "ray", "--address", "127.0.0.1:1", "--results", str(tmp_path)]
+    command += ["--executor", "ray", "--address", "127.0.0.1:1", "--results", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 2
     assert "error: --address 127.0.0.1:1: no Ray cluster can be had" in done.stderr
@@ -149,11 +151,11 @@ def test_a_running_cluster_is_joined(tmp_path):
     (tmp_path / "suite.yaml").write_text(SUITE.format(one="pause: 0.0", steps=40))
     address = ray.get_runtime_context().gcs_address
     command = [sys.executable, "-m", "rocompare", "run", str(tmp_path / "suite.yaml")]
-    command += ["--engine", "ray", "--address", "auto", "--results", str(tmp_path / "ray")]
+    command += ["--executor", "ray", "--address", "auto", "--results", str(tmp_path / "ray")]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=200,
         env={**os.environ, "RAY_ADDRESS": address},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    run_suite(suite("pause: 0.0"), tmp_path / "local", Engine(jobs=1))
+    run_suite(suite("pause: 0.0"), tmp_path / "local", ExecutorSettings(jobs=1))
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")

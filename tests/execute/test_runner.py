@@ -15,8 +15,8 @@ from filelock import FileLock
 import rocompare
 from rocompare.errors import ResultsError
 from rocompare.execute import runner
-from rocompare.execute.runner import Engine, plan, run_suite
-from rocompare.suite.models import parse_suite
+from rocompare.execute.runner import ExecutorSettings, plan, run_suite
+from rocompare.suite.load import parse_suite
 from tests.support.helpers import contents
 
 SMALL = """
@@ -54,7 +54,7 @@ scenarios: {{game: {{env: max_of_three}}}}
 
 def test_jobs_change_nothing(tmp_path):
     for jobs in (1, 2):
-        outcome = run_suite(small(), tmp_path / str(jobs), Engine(jobs=jobs))
+        outcome = run_suite(small(), tmp_path / str(jobs), ExecutorSettings(jobs=jobs))
         assert {status.state for status in outcome.cells} == {"done"}
     one, two = contents(tmp_path / "1"), contents(tmp_path / "2")
     assert len(one) == 4 * 4
@@ -75,7 +75,7 @@ def test_nothing_is_trained_twice(tmp_path):
     def trained(suite):
         before = contents(tmp_path)
         stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("seed_*.json")}
-        run_suite(suite, tmp_path, Engine(jobs=1))
+        run_suite(suite, tmp_path, ExecutorSettings(jobs=1))
         after = contents(tmp_path)
         assert {name: after[name] for name in before if "curve" not in name} == {
             name: text for name, text in before.items() if "curve" not in name
@@ -95,11 +95,11 @@ def test_nothing_is_trained_twice(tmp_path):
 
 
 def test_an_added_seed_is_the_seed_of_a_whole_run(tmp_path):
-    run_suite(small(seeds="[0]"), tmp_path / "a", Engine(jobs=1))
-    run_suite(small(seeds="[0, 1]"), tmp_path / "a", Engine(jobs=1))
-    run_suite(small(seeds="[0, 1]"), tmp_path / "b", Engine(jobs=1))
+    run_suite(small(seeds="[0]"), tmp_path / "a", ExecutorSettings(jobs=1))
+    run_suite(small(seeds="[0, 1]"), tmp_path / "a", ExecutorSettings(jobs=1))
+    run_suite(small(seeds="[0, 1]"), tmp_path / "b", ExecutorSettings(jobs=1))
     a, b = (rocompare.load_results(tmp_path / name) for name in "ab")
-    for column in ("return", "return_noiseless"):
+    for column in ("return", "return_deterministic"):
         assert a[column].tolist() == pytest.approx(b[column].tolist(), abs=1e-2)
 
 
@@ -108,7 +108,7 @@ def test_plan_trains_nothing(tmp_path):
     assert [len(s.missing) for s in plan(suite, tmp_path)] == [2] * 4
     assert not list(tmp_path.iterdir())
     assert runner.estimate_seconds(plan(suite, tmp_path), tmp_path, 1) is None
-    run_suite(suite.select(scenarios=["easy"]), tmp_path, Engine(jobs=1))
+    run_suite(suite.select(scenarios=["easy"]), tmp_path, ExecutorSettings(jobs=1))
     statuses = plan(small(seeds=3), tmp_path)
     assert [s.missing for s in statuses] == [(2,), (2,), (0, 1, 2), (0, 1, 2)]
     assert runner.estimate_seconds(statuses, tmp_path, 1) > 0
@@ -117,7 +117,7 @@ def test_plan_trains_nothing(tmp_path):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_failure_is_data(jobs, tmp_path):
     suite = probe("fail_at: 0.5", others="  maddpg: {hidden: 8}")
-    outcome = run_suite(suite, tmp_path, Engine(jobs=jobs))
+    outcome = run_suite(suite, tmp_path, ExecutorSettings(jobs=jobs))
     assert [s.state for s in outcome.cells] == ["failed", "done"]
     failure = json.loads(next(tmp_path.rglob("failure.json")).read_text())
     assert failure["error"] == "ValueError: it went wrong on purpose"
@@ -129,13 +129,13 @@ def test_a_failure_is_data(jobs, tmp_path):
 
 def test_a_killed_worker_is_data(tmp_path):
     suite = probe("kill_at: 0.5", others="  maddpg: {hidden: 8}")
-    outcome = run_suite(suite, tmp_path, Engine(jobs=2))
+    outcome = run_suite(suite, tmp_path, ExecutorSettings(jobs=2))
     assert [s.state for s in outcome.cells] == ["failed", "done"]
     assert "killed" in outcome.cells[0].error
 
 
 def test_a_cell_in_anothers_hands_is_waited_for(tmp_path):
-    suite = probe("random_until: 0.1")
+    suite = probe("random_fraction: 0.1")
     cell = suite.cells()[0]
     folder = tmp_path / cell.path
     folder.mkdir(parents=True)
@@ -148,13 +148,13 @@ def test_a_cell_in_anothers_hands_is_waited_for(tmp_path):
         if seen.count("elsewhere") == 2 and lock.is_locked:
             lock.release()
 
-    outcome = run_suite(suite, tmp_path, Engine(jobs=1), watch=watch)
+    outcome = run_suite(suite, tmp_path, ExecutorSettings(jobs=1), watch=watch)
     assert "elsewhere" in seen
     assert outcome.cells[0].state == "done"
 
 
 def test_provenance_says_what_made_a_result(tmp_path):
-    run_suite(probe("random_until: 0.1"), tmp_path, Engine(jobs=1))
+    run_suite(probe("random_fraction: 0.1"), tmp_path, ExecutorSettings(jobs=1))
     provenance = json.loads(next(tmp_path.rglob("provenance.json")).read_text())
     assert provenance["rocompare"] == rocompare.__version__
     assert {"commit", "dirty", "torch", "python", "machine", "device", "command"} <= set(provenance)
@@ -198,7 +198,7 @@ def test_ctrl_c_then_the_same_command(jobs, tmp_path):
     again = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert again.returncode == 0, again.stderr
     assert not list(root.rglob("checkpoint.pt"))
-    run_suite(parse_suite(LONG), tmp_path / "whole", Engine(jobs=1))
+    run_suite(parse_suite(LONG), tmp_path / "whole", ExecutorSettings(jobs=1))
     assert contents(root) == contents(tmp_path / "whole")
 
 
@@ -216,8 +216,10 @@ def test_an_unwritable_folder_is_a_message(tmp_path):
 
 def test_a_corrupt_record_stops_the_run_with_its_name(tmp_path):
     suite = small()
-    run_suite(suite.select(scenarios=["easy"], algorithms=["svnr"]), tmp_path, Engine(jobs=1))
+    run_suite(
+        suite.select(scenarios=["easy"], algorithms=["svnr"]), tmp_path, ExecutorSettings(jobs=1)
+    )
     path = next(tmp_path.rglob("seed_1.json"))
     path.write_text("{")
     with pytest.raises(ResultsError, match="seed_1.json: corrupt"):
-        run_suite(suite, tmp_path, Engine(jobs=1))
+        run_suite(suite, tmp_path, ExecutorSettings(jobs=1))

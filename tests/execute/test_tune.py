@@ -12,9 +12,11 @@ from pydantic import Field, model_validator
 
 from rocompare import api
 from rocompare.errors import SuiteError, TuneError
-from rocompare.execute import tune
+from rocompare.execute import search as searching
+from rocompare.execute import tune, tuned
+from rocompare.execute.tune import Judgement, Trial
 from rocompare.suite import registry
-from rocompare.suite.models import load_suite, parse_suite
+from rocompare.suite.load import load_suite, parse_suite
 from tests.support.made_up import run
 
 SUITE = """
@@ -24,20 +26,20 @@ budget: {env_steps: 4}
 evaluation: {episodes: 2, points: 1}
 algorithms:
   aim: {use: "tests.execute.test_tune:Aim", batch_size: 2}
-  other: {use: "tests.execute.test_tune:Aim", random_until: 0.25}
+  other: {use: "tests.execute.test_tune:Aim", random_fraction: 0.25}
 scenarios:
-  wide: {env: max_of_three, p: [-5], q: [5], s2: 10.0}
-  narrow: {env: max_of_three, p: [-5], q: [5], s2: 2.0, height: 20.0}
+  wide: {env: max_of_three, p: [-5, -5], q: [5, 5], s1: 6.0, s2: 8.0}
+  narrow: {env: max_of_three, p: [-5, -5], q: [5, 5], s1: 6.0, s2: 4.0, height: 20.0}
 """
 SEEDS = (1000, 1001)
 
 
-class Aim:
+class Aim(api.Algorithm):
     """Executes ``at``, and so has known returns; ``bad_above`` it diverges, or fails."""
 
     version = 1
 
-    class Config(api.Config):
+    class Config(api.OffPolicyConfig):
         at: Annotated[float, api.Search(-1, 1, log=False)] = -0.5
         steps: Annotated[int, api.Search(1, 64)] = 8
         bad_above: float = 9.0
@@ -50,16 +52,13 @@ class Aim:
                 raise ValueError("at is too far")
             return self
 
-    def __init__(self, spec, config, seeds, device):
-        self.spec, self.config, self.seeds = spec, config, seeds
-
-    def act(self, obs, mode):
+    def act(self, obs, mode, progress):
         return torch.full((*obs.shape[:3], self.spec.action_dim), self.config.at)
 
-    def note(self, obs, action):
-        return {}
+    def observe(self, transition):
+        pass
 
-    def update(self, batch, progress):
+    def update(self, progress):
         loss, c = torch.zeros(len(self.seeds)), self.config
         if c.at > c.bad_above:
             if c.bad == "error":
@@ -67,12 +66,6 @@ class Aim:
             loss[:] = math.nan if c.bad == "all seeds" else 0
             loss[0] = math.nan
         return {"loss": loss}
-
-    def state_dict(self):
-        return {}
-
-    def load_state_dict(self, state):
-        pass
 
 
 def unit(at, s2, height):
@@ -90,7 +83,7 @@ def search(tmp_path, trials, text=SUITE, **options):
 def said(tuning):
     """All of a search that the clock has no part in."""
     return [
-        (t.algorithm, t.number, t.values, t.score, t.error, t.returns)
+        (t.algorithm, t.number, t.values, t.judgement, t.confirmed, t.error, t.returns)
         for trials in tuning.trials.values()
         for t in trials
     ]
@@ -98,49 +91,48 @@ def said(tuning):
 
 def test_every_algorithm_has_the_same_trials_and_each_its_score(tmp_path):
     tuning = search(tmp_path, 12)
-    assert {name: len(trials) for name, trials in tuning.trials.items()} == {"aim": 12, "other": 12}
+    assert {name: len(trials) for name, trials in tuning.trials.items()} == {"aim": 18, "other": 12}
     for name, trials in tuning.trials.items():
-        assert [t.number for t in trials] == list(range(12))
+        assert [t.number for t in trials] == list(range(18 if name == "aim" else 12))
         first = trials[0].values
         assert first["at"] == -0.5 and first["steps"] == 8
-        assert ("random_until" in first) == (name == "aim")  # the suite sets the other's
-        assert first.get("random_until", 0.3) == 0.3
+        assert ("random_fraction" in first) == (name == "aim")  # the suite sets the other's
+        assert first.get("random_fraction", 0.3) == 0.3
         for t in trials:
             at = t.values["at"]
-            expected = (unit(at, 10.0, 10.0) + unit(at, 2.0, 20.0)) / 2
-            assert t.score == pytest.approx(expected, abs=1e-4)
-            assert t.returns["wide"] == pytest.approx(10 * unit(at, 10.0, 10.0), abs=1e-3)
+            expected = (unit(at, 4.0, 10.0) + unit(at, 2.0, 20.0)) / 2
+            assert t.judgement.score == pytest.approx(expected, abs=1e-4)
+            assert t.returns["wide"] == pytest.approx(10 * unit(at, 4.0, 10.0), abs=1e-3)
             assert (t.env_steps, t.updates) == (2 * 2 * 4, 2 * 2 * 8)  # two scenarios, two seeds
             assert float(f"{at:.4g}") == at
             assert isinstance(t.values["steps"], int) and 1 <= t.values["steps"] <= 64
-        best = tuning.best(name)
-        assert best.score == max(t.score for t in trials) > trials[0].score
-    assert said(tuning)[1:11] != said(tuning)[13:23]
+        assert tuning.best(name).judgement.rank == max(t.judgement.rank for t in trials)
+    assert said(tuning)[1:11] != said(tuning)[19:29]
 
 
 def test_what_the_suite_sets_can_be_searched_too_from_its_values_on(tmp_path):
     given = SUITE.replace("batch_size: 2", "at: 0.25, steps: 99, batch_size: 2")
     tuning = search(tmp_path, 4, given, search_given=True)
-    for name, at, random_until in (("aim", 0.25, 0.3), ("other", -0.5, 0.25)):
+    for name, at, random_fraction in (("aim", 0.25, 0.3), ("other", -0.5, 0.25)):
         first, *rest = tuning.trials[name]
-        assert (first.values["at"], first.values["random_until"]) == (at, random_until)
-        assert len({t.values["at"] for t in rest}) == 3
+        assert (first.values["at"], first.values["random_fraction"]) == (at, random_fraction)
+        assert len({t.values["at"] for t in rest}) == len(rest) >= 3
         # 99 steps are outside the range that is searched, and so stay.
         assert ("steps" in first.values) == (name == "other")
-    text = tune.suite_text(tuning, "aims.yaml")
+    text = tuned.suite_text(tuning, "aims.yaml")
     assert "# which began with the values set there," in text.splitlines()
-    tuned = parse_suite(text)
-    assert tuned.algorithms[0].params["steps"] == 99
-    assert tuned.algorithms[0].params["at"] == tuning.best("aim").values["at"]
-    assert "began" not in tune.suite_text(search(tmp_path, 4, given), "aims.yaml")
+    made = parse_suite(text)
+    assert made.algorithms[0].params["steps"] == 99
+    assert made.algorithms[0].params["at"] == tuning.best("aim").values["at"]
+    assert "which began" not in tuned.suite_text(search(tmp_path, 4, given), "aims.yaml")
 
 
 def test_the_search_learns_from_its_scores(tmp_path):
     trials = search(tmp_path, 30).trials["aim"]
     grid = [-1 + i / 500 for i in range(1001)]
-    blind = sum(unit(at, 10.0, 10.0) + unit(at, 2.0, 20.0) for at in grid) / 2 / len(grid)
-    assert sum(t.score for t in trials[20:]) / 10 > blind
-    assert max(t.score for t in trials) > 0.9
+    blind = sum(unit(at, 4.0, 10.0) + unit(at, 2.0, 20.0) for at in grid) / 2 / len(grid)
+    assert sum(t.judgement.score for t in trials[20:]) / 10 > blind
+    assert max(t.judgement.score for t in trials) > 0.9
 
 
 def test_the_same_seed_makes_the_same_search_whatever_the_jobs(tmp_path):
@@ -160,22 +152,60 @@ def test_a_search_continues_where_it_stopped(tmp_path):
         if next(calls) == 3:
             signal.raise_signal(signal.SIGINT)
 
-    assert search(parts, 17, watch=ctrl_c).interrupted
+    assert search(parts, 17, watch=ctrl_c).signal
     stamps = {p: p.stat().st_mtime_ns for p in parts.rglob("seed_*.json")}
-    assert 7 * 2 * 2 * 2 <= len(stamps) < 17 * 2 * 2 * 2
+    assert (11 + 7) * 2 * 2 <= len(stamps) < (26 + 17) * 2 * 2
     again = search(parts, 17)
     assert said(again) == said(whole)
-    assert not again.interrupted
+    assert not again.signal
     assert all(p.stat().st_mtime_ns == stamp for p, stamp in stamps.items())
-    assert len(list(parts.rglob("seed_*.json"))) == 17 * 2 * 2 * 2
+    assert len(list(parts.rglob("seed_*.json"))) == (26 + 17) * 2 * 2
 
 
 def test_scores_by_hand():
     nan = math.nan
-    assert tune.score([10.0, 5.0], 0.0, 10.0) == 0.75
-    assert tune.score([4.0, 2.0, 3.0], 2.0, 4.0) == 0.5
-    assert tune.score([10.0, 5.0, nan], 0.0, 10.0) == pytest.approx((1 + 0.5 - 1) / 3)
-    assert tune.score([10.0, -30.0, nan], 0.0, 10.0) == pytest.approx((1 - 3 - 3) / 3)
+    assert tune.seed_scores([10.0, 5.0], 0.0, 10.0) == [1.0, 0.5]
+    assert tune.seed_scores([4.0, 2.0, 3.0], 2.0, 4.0) == [1.0, 0.0, 0.5]
+    assert tune.seed_scores([10.0, 5.0, nan], 0.0, 10.0) == [1.0, 0.5, -1.0]
+    assert tune.seed_scores([10.0, -30.0, nan], 0.0, 10.0) == [1.0, -3.0, -3.0]
+
+
+def test_trials_go_by_success_then_by_the_lower_bound_of_the_score():
+    many = Trial("a", 0, {}, Judgement(9, 10, 0.91, 0.80))
+    few_but_high = Trial("a", 1, {}, Judgement(8, 10, 0.99, 0.98))
+    steady = Trial("a", 2, {}, Judgement(9, 10, 0.90, 0.89))
+    failed = Trial("a", 3, {}, None)
+    assert tune.ranked([many, few_but_high, steady, failed]) == [steady, many, few_but_high]
+    objectives = [t.judgement.objective for t in (steady, many, few_but_high)]
+    assert objectives == pytest.approx([0.9089, 0.908, 0.8098])
+
+
+def test_the_lower_bound_is_students():
+    # Seeds 0.2 and 0.6 have a standard error of 0.2; t(0.975, 1) is 12.706.
+    mean, low = tune._mean_and_low([[0.2, 0.6]])
+    assert (mean, low) == (pytest.approx(0.4), pytest.approx(0.4 - 12.706 * 0.2, abs=1e-3))
+
+
+def test_the_winner_is_the_best_of_those_confirmed_on_fresh_seeds(tmp_path):
+    tuning = search(tmp_path, 10, fresh_seeds=(2000, 2001, 2002))
+    for name, trials in tuning.trials.items():
+        confirmed = [t for t in trials if t.confirmed]
+        best = tune.ranked(trials)[:5]
+        assert {t.number for t in confirmed} == {0} | {t.number for t in best}
+        assert all(t.confirmed.total == 2 * 3 for t in confirmed)
+        winner = tuning.best(name)
+        assert winner.confirmed.rank == max(t.confirmed.rank for t in confirmed)
+    head, *rows = tuned.table(tuning)
+    assert head.split()[:5] == ["algorithm", "searched", "trials", "winner", "success"]
+    assert rows[0].split()[0] == "aim"
+    assert {"confirmed_score", "confirmed_low"} <= set(tuned.trials_frame(tuning).columns)
+    with pytest.raises(TuneError, match="overlap those of the confirmation"):
+        search(tmp_path, 1, fresh_seeds=(1001,))
+
+
+def test_who_has_more_to_search_has_more_trials():
+    spaces = {"a": dict.fromkeys("xyz"), "b": dict.fromkeys("xy"), "c": {}}
+    assert searching.trials_of(spaces, 10) == {"a": 15, "b": 10, "c": 1}
 
 
 @pytest.mark.parametrize(
@@ -198,34 +228,34 @@ def test_what_diverges_or_fails_is_data(tmp_path, bad, diverged, error):
         assert t.diverged == diverged
         assert t.error.startswith(error)
         if bad == "one seed":
-            units = unit(at, 10.0, 10.0), unit(at, 2.0, 20.0)
+            units = unit(at, 4.0, 10.0), unit(at, 2.0, 20.0)
             expected = sum((u + min(-1, u)) / 2 for u in units) / 2
-            assert t.score == pytest.approx(expected, abs=1e-4)
+            assert t.judgement.score == pytest.approx(expected, abs=1e-4)
         else:
-            assert t.score is None
-    assert all(t.error == "" and t.score is not None for t in trials if t not in wrong)
-    assert tuning.best("aim") not in wrong
+            assert t.judgement is None
+    assert all(t.error == "" and t.judgement is not None for t in trials if t not in wrong)
+    if bad != "one seed":  # half of its seeds may still succeed where no other's do
+        assert tuning.best("aim") not in wrong
     assert tuning.trials["other"][3].error == ""
 
 
 def test_the_tuned_suite_is_a_suite_with_the_best_values(tmp_path):
     text = SUITE.replace("scenarios:", "scenarios:") + "reference: paper_table1\n"
     tuning = search(tmp_path, 11, text)
-    written = tune.suite_text(tuning, "aims.yaml")
-    tuned, suite = parse_suite(written), parse_suite(text)
-    assert tuned.name == "aims_tuned"
+    written = tuned.suite_text(tuning, "aims.yaml")
+    made, suite = parse_suite(written), parse_suite(text)
+    assert made.name == "aims_tuned"
     for part in ("seeds", "budget", "evaluation", "scenarios", "reference"):
-        assert getattr(tuned, part) == getattr(suite, part)
-    for before, after in zip(suite.algorithms, tuned.algorithms, strict=True):
+        assert getattr(made, part) == getattr(suite, part)
+    for before, after in zip(suite.algorithms, made.algorithms, strict=True):
         assert after.name == f"{before.name}_tuned"  # beside the untuned in one table
         assert after.use == before.use
         assert after.params == before.params | tuning.best(before.name).values
     head = [line for line in written.splitlines() if line.startswith("#")]
-    assert any("11 trials on the tuning seeds 1000..1001" in line for line in head)
-    assert any(re.match(r"# aim +\d+ of 0\.\.10 ", line) for line in head)
-    assert all(len(line) <= 100 for line in head)
-    frame = tune.trials_frame(tuning)
-    assert len(frame) == 22
+    assert any("on the tuning seeds 1000..1001, none of which" in line for line in head)
+    assert any(re.match(r"# aim +3 +17 +\d+ +\d/4 ", line) for line in head)
+    frame = tuned.trials_frame(tuning)
+    assert len(frame) == 17 + 11
     assert frame["best"].sum() == 2
     assert frame["return:wide"][0] == pytest.approx(0.0, abs=1e-6)  # -0.5 is the safe hill's top
 
@@ -233,13 +263,13 @@ def test_the_tuned_suite_is_a_suite_with_the_best_values(tmp_path):
 def test_names_that_yaml_would_read_otherwise_are_quoted(tmp_path):
     text = SUITE.replace("  narrow:", '  "1.5":').replace("  wide:", '  "null":')
     text = text.replace("  other:", '  "1e3":')
-    tuned = parse_suite(tune.suite_text(search(tmp_path, 1, text), "aims.yaml"))
-    assert {s.name for s in tuned.scenarios} == {"1.5", "null"}
-    assert {a.name for a in tuned.algorithms} == {"aim_tuned", "1e3_tuned"}
+    made = parse_suite(tuned.suite_text(search(tmp_path, 1, text), "aims.yaml"))
+    assert {s.name for s in made.scenarios} == {"1.5", "null"}
+    assert {a.name for a in made.algorithms} == {"aim_tuned", "1e3_tuned"}
 
 
 def test_tuning_seeds_are_seeds(tmp_path):
-    with pytest.raises(SuiteError, match="from 0 to 2"):
+    with pytest.raises(TuneError, match="from 0 to 2"):
         search(tmp_path, 1, seeds=(2**63 - 1, 2**63))
 
 
@@ -247,21 +277,21 @@ def test_trials_may_run_on_some_scenarios_and_the_tuned_suite_has_all(tmp_path):
     tuning = search(tmp_path, 3, scenarios=["narrow"])
     first = tuning.trials["aim"][0]
     assert first.returns.keys() == {"narrow"}
-    assert first.score == pytest.approx(unit(-0.5, 2.0, 20.0), abs=1e-6)
-    written = tune.suite_text(tuning, "aims.yaml")
+    assert first.judgement.score == pytest.approx(unit(-0.5, 2.0, 20.0), abs=1e-6)
+    written = tuned.suite_text(tuning, "aims.yaml")
     assert "# on narrow alone," in written.splitlines()
     assert parse_suite(written).scenarios == parse_suite(SUITE).scenarios
-    assert "return:wide" not in tune.trials_frame(tuning)
+    assert "return:wide" not in tuned.trials_frame(tuning)
     with pytest.raises(SuiteError, match=r"--scenario: suite 'aims' has no 'narow'.*narrow"):
         search(tmp_path, 3, scenarios=["narow"])
 
 
 def test_where_nothing_is_searched_there_is_one_trial(tmp_path):
-    text = SUITE.replace("random_until: 0.25", "random_until: 0.25, at: 0.5, steps: 3")
+    text = SUITE.replace("random_fraction: 0.25", "random_fraction: 0.25, at: 0.5, steps: 3")
     tuning = search(tmp_path, 3, text)
     assert {name: len(trials) for name, trials in tuning.trials.items()} == {"aim": 3, "other": 1}
-    assert tuning.trials["other"][0].score == pytest.approx(1.0)
-    assert parse_suite(tune.suite_text(tuning, "aims.yaml"))
+    assert tuning.trials["other"][0].judgement.score == pytest.approx(1.0)
+    assert parse_suite(tuned.suite_text(tuning, "aims.yaml"))
 
 
 def test_tuning_seeds_must_be_others_than_the_reported_ones():
@@ -290,8 +320,8 @@ def test_every_algorithm_declares_a_space_around_its_defaults(name):
             "given": (),
         }
     )
-    space = tune.space_of(entry)
-    assert {"random_until", "critic_lr", "critic_output_scale"} <= set(space)
+    space = searching.space_of(entry)
+    assert {"random_fraction", "critic_lr", "critic_output_scale"} <= set(space)
     assert 8 <= len(space) <= 10  # like for like
 
 
@@ -307,34 +337,56 @@ def test_a_space_that_is_none_is_refused(low, high, log, message, monkeypatch):
     info = Aim.Config.model_fields["at"]
     monkeypatch.setattr(info, "metadata", [api.Search(low, high, log)])
     with pytest.raises(TuneError, match=message):
-        tune.space_of(parse_suite(SUITE).algorithms[0])
+        searching.space_of(parse_suite(SUITE).algorithms[0])
 
 
 def test_only_numbers_can_be_searched(monkeypatch):
     info = Aim.Config.model_fields["bad"]
     monkeypatch.setattr(info, "metadata", [api.Search(1, 2)])
     with pytest.raises(TuneError, match="'bad' is searched .* only an int or a float can be"):
-        tune.space_of(parse_suite(SUITE).algorithms[0])
+        searching.space_of(parse_suite(SUITE).algorithms[0])
 
 
 def test_the_command(tmp_path):
     pytest.importorskip("optuna")
     file, trials = tmp_path / "aims.yaml", tmp_path / "trials"
     file.write_text(SUITE)
-    command = "tune", file, "--trials", 3, "--seeds", 2, "--results", trials, "--jobs", 1
+    command = (
+        "tune",
+        file,
+        "--trials",
+        3,
+        "--seeds",
+        2,
+        "--results",
+        trials,
+        "--jobs",
+        1,
+        "--allow-local-code",
+    )
+    command = *command, "--confirm", 2
     answer = run(*command)
     assert answer.exit_code == 0, answer.output
-    assert "3/3 trials; best scores: aim " in answer.output
+    assert "8/8 trials; best: aim " in answer.output
     table = (trials / "aims" / "trials.csv").read_text().splitlines()
-    assert len(table) == 7
+    assert len(table) == 1 + 5 + 3
     assert table[0].startswith(
-        "algorithm,trial,best,score,return:wide,return:narrow,diverged,error"
+        "algorithm,trial,best,successes,total,score,low,confirmed_successes,confirmed_total,"
+        "confirmed_score,confirmed_low,return:wide,return:narrow,diverged,error"
     )
     tuned = load_suite(tmp_path / "aims_tuned.yaml")
     first = (tmp_path / "aims_tuned.yaml").read_text()
     assert run(*command).exit_code == 0  # it may write its own file again
-    assert (tmp_path / "aims_tuned.yaml").read_text().splitlines()[9:] == first.splitlines()[9:]
-    answer = run("run", tmp_path / "aims_tuned.yaml", "--results", tmp_path / "r", "--jobs", 1)
+    assert (tmp_path / "aims_tuned.yaml").read_text() == first
+    answer = run(
+        "run",
+        tmp_path / "aims_tuned.yaml",
+        "--results",
+        tmp_path / "r",
+        "--jobs",
+        1,
+        "--allow-local-code",
+    )
     assert "12 seeds trained" in answer.output
     assert tuned.seeds == (0, 1, 2)
     again = run(*command, "--out", file)
@@ -348,7 +400,9 @@ def test_a_name_too_long_for_its_tuned_one_is_refused_before_anything_trains(tmp
     pytest.importorskip("optuna")
     file, name = tmp_path / "aims.yaml", "a" * 59
     file.write_text(SUITE.replace("aim: {", f"{name}: {{"))
-    answer = run("tune", file, "--trials", 2, "--results", tmp_path / "t", "--jobs", 1)
+    answer = run(
+        "tune", file, "--trials", 2, "--results", tmp_path / "t", "--jobs", 1, "--allow-local-code"
+    )
     assert isinstance(answer.exception, TuneError)
     assert f"'{name}' has 59 letters; the tuned suite adds '_tuned'" in str(answer.exception)
     assert not (tmp_path / "t").exists()
@@ -358,7 +412,9 @@ def test_the_command_when_every_trial_fails(tmp_path):
     pytest.importorskip("optuna")
     file = tmp_path / "aims.yaml"
     file.write_text(SUITE.replace("batch_size: 2", "batch_size: 2, bad_above: -2, bad: error"))
-    answer = run("tune", file, "--trials", 2, "--results", tmp_path / "t", "--jobs", 1)
+    answer = run(
+        "tune", file, "--trials", 2, "--results", tmp_path / "t", "--jobs", 1, "--allow-local-code"
+    )
     assert answer.exit_code == 1
     assert "every trial of 'aim' failed; the first: wide: ValueError: it went" in answer.output
     assert not (tmp_path / "aims_tuned.yaml").exists()

@@ -1,16 +1,21 @@
 """Classes in files beside the suite: only when allowed, part of the key, never run by readers."""
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from rocompare.analysis import compare, plots
-from rocompare.errors import ResultsError, SuiteError, UnknownName
-from rocompare.execute.runner import Engine, plan, run_suite
-from rocompare.results import store as results
+from rocompare.errors import SuiteError, UnknownName
+from rocompare.execute.runner import ExecutorSettings, plan, run_suite
+from rocompare.results.reader import Results
 from rocompare.suite import registry
-from rocompare.suite.models import load_suite
-from tests.support.made_up import run
+from rocompare.suite.load import load_suite
+from tests.support.made_up import run, write
+
+ROOT = Path(__file__).parents[2]
 
 ALGORITHM = """
 from __future__ import annotations
@@ -19,29 +24,18 @@ import torch
 from rocompare import api
 
 
-class Still:
-    version = 1
-
+class Still(api.Algorithm):
     class Config(api.Config):
         at: float = 0.0
 
-    def __init__(self, spec, config, seeds, device):
-        self.spec, self.config, self.seeds = spec, config, seeds
-
-    def act(self, obs, mode):
+    def act(self, obs, mode, progress):
         return torch.full((*obs.shape[:3], self.spec.action_dim), self.config.at)
 
-    def note(self, obs, action):
-        return {}
-
-    def update(self, batch, progress):
-        return {"loss": torch.zeros(len(self.seeds))}
-
-    def state_dict(self):
-        return {}
-
-    def load_state_dict(self, state):
+    def observe(self, transition):
         pass
+
+    def update(self, progress):
+        return {"loss": torch.zeros(len(self.seeds))}
 """
 
 ENVIRONMENT = """
@@ -138,7 +132,7 @@ def test_an_edited_file_is_trained_again(folder, tmp_path):
         (status,) = plan(load_suite(folder / "mine.yaml", True), tmp_path)
         return len(status.missing)
 
-    run_suite(load_suite(folder / "mine.yaml", True), tmp_path, Engine(jobs=1))
+    run_suite(load_suite(folder / "mine.yaml", True), tmp_path, ExecutorSettings(jobs=1))
     assert missing() == 0
     (folder / "code" / "still.py").write_text(ALGORITHM + "\n# edited\n")
     assert missing() == 2
@@ -163,30 +157,26 @@ def test_a_file_that_changes_under_a_run_is_not_run(folder):
 def test_worker_processes_run_it_and_readers_do_not(folder, tmp_path):
     text = SUITE.replace("scenarios:", '  other: {use: "./code/still.py:Still"}\nscenarios:')
     (folder / "mine.yaml").write_text(text)
-    outcome = run_suite(load_suite(folder / "mine.yaml", True), tmp_path / "r", Engine(jobs=2))
+    outcome = run_suite(
+        load_suite(folder / "mine.yaml", True), tmp_path / "r", ExecutorSettings(jobs=2)
+    )
     assert [status.state for status in outcome.cells] == ["done", "done"]
-    (config, _) = results.load_configs(tmp_path / "r").values()
+    results = Results(tmp_path / "r")
+    config = results.cells[0].config
     assert config["scenario"]["declared"] == {
         "safe_return": 0.0, "optimal_return": 10.0, "basins": ["optimum", "safe"],
     }  # fmt: skip
     assert config["scenario"]["version"] == 7
     assert len(config["algorithm"]["sha256"]) == 64
-    frame = results.load_results(tmp_path / "r")
     # Both agents at 2.5: 10 - 2 * 2.5**2 / 3 on the optimum's hill.
-    assert frame["return"].tolist() == pytest.approx(
-        [10 - 50 / 3] * 2 + [10 - 12.5 / 3] * 2, abs=1e-5
-    )
+    returns = dict(zip(results.seeds["algorithm"], results.seeds["return"], strict=True))
+    assert returns == pytest.approx({"still": 10 - 12.5 / 3, "other": 10 - 50 / 3}, abs=1e-5)
 
     (folder / "flat.py").write_text("raise ValueError('a reader ran it')")
     answer = run("table", tmp_path / "r", "--statistic", "gap", "--format", "markdown")
     assert "4.17" in answer.output and "16.67" in answer.output
     check = run("check", tmp_path / "r", "--against", tmp_path / "r", "--alpha", 0.9)
     assert check.exit_code in (0, 3), check.output
-    assert compare.declared_returns(config["scenario"]) == (0.0, 10.0)
-    assert plots.load(tmp_path / "r").returns == {"flat": (0.0, 10.0)}
-    del config["scenario"]["declared"]
-    with pytest.raises(ResultsError, match="are not recorded"):
-        compare.declared_returns(config["scenario"])
 
 
 def test_tuning_works_and_stays_beside_the_code(folder, tmp_path):
@@ -199,3 +189,177 @@ def test_tuning_works_and_stays_beside_the_code(folder, tmp_path):
     tuned = load_suite(folder / "mine_tuned.yaml", True)
     assert tuned.algorithms[0].use == "./code/still.py:Still"
     assert tuned.algorithms[0].params["at"] == 0.25
+
+
+EVIL = """
+from pathlib import Path
+
+Path("{proof}").write_text("ran")
+"""
+NAMES_EVIL = """\
+name: evil
+seeds: 1
+budget: {env_steps: 5}
+evaluation: {episodes: 2, points: 1}
+algorithms:
+  a: {use: maddpg, hidden: 8}
+scenarios:
+  s: {env: max_of_three}
+  t: {env: max_of_three, s2: 1.5}
+"""
+
+
+def evil_folder(tmp_path, *modules):
+    """A working folder with modules that leave a proof of having run."""
+    home, proof = tmp_path / "home", tmp_path / "proof"
+    home.mkdir()
+    for module in modules:
+        (home / module).parent.mkdir(exist_ok=True)
+        (home / module).write_text(EVIL.format(proof=proof))
+    (home / "evil.yaml").write_text(NAMES_EVIL)
+    return home, proof
+
+
+@pytest.fixture
+def fresh_path(monkeypatch):
+    """What a command puts on the path, and imports from there, is gone afterwards."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "evil"]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "where"),
+    [
+        ("use: maddpg", "use: 'evil:E'", "evil.py", "6: algorithms.a.use"),
+        ("use: maddpg", "use: 'evil.deep:E'", "evil/deep.py", "6: algorithms.a.use"),
+        ("use: maddpg", "use: 'evil.deep:E'", "evil/__init__.py", "6: algorithms.a.use"),
+        ("env: max_of_three}", "env: 'evil:E'}", "evil.py", "8: scenarios.s.env"),
+        (
+            "env: max_of_three}",
+            "env: pettingzoo, factory: 'evil:make', horizon: 2, optimal_return: 1.0, safe_return: 0.0}",
+            "evil.py",
+            "8: scenarios.s.factory",
+        ),
+    ],
+    ids=["use", "package", "__init__", "env", "factory"],
+)
+def test_a_module_of_the_working_folder_needs_leave(
+    tmp_path, monkeypatch, fresh_path, old, new, code, where
+):
+    home, proof = evil_folder(tmp_path, code)
+    (home / "evil.yaml").write_text(NAMES_EVIL.replace(old, new))
+    monkeypatch.chdir(home)
+    for arguments in (["validate"], ["run", "--plan"], ["run"], ["tune", "--trials", 1]):
+        [problem] = run(*arguments, "evil.yaml").exception.problems
+        assert problem.startswith(f"evil.yaml:{where}: 'evil")
+        assert problem.endswith("if you trust it, say --allow-local-code")
+        assert not proof.exists()
+    run("validate", "evil.yaml", "--allow-local-code")
+    assert proof.exists()
+
+
+def test_a_module_beside_the_suite_is_not_imported_from_elsewhere(
+    tmp_path, monkeypatch, fresh_path
+):
+    home, proof = evil_folder(tmp_path, "evil.py")
+    (home / "evil.yaml").write_text(NAMES_EVIL.replace("use: maddpg", "use: 'evil:E'"))
+    monkeypatch.syspath_prepend(home)  # as in a notebook that was started there
+    with pytest.raises(SuiteError, match="'evil:E' is code in this folder"):
+        load_suite(home / "evil.yaml")
+    assert not proof.exists()
+    monkeypatch.setenv("PYTHONPATH", str(home))  # its user has said that Python may
+    with pytest.raises(SuiteError, match="module 'evil' has no 'E'"):
+        load_suite(home / "evil.yaml")
+    assert proof.exists()
+
+
+def test_a_setting_names_no_local_code_either(tmp_path, monkeypatch, fresh_path):
+    home, proof = evil_folder(tmp_path, "evil.py")
+    monkeypatch.chdir(home)
+    [problem] = run("validate", "evil.yaml", "--set", "a.use=evil:E").exception.problems
+    assert "--set a.use=evil:E: algorithms.a.use: 'evil:E' is code in this folder" in problem
+    assert not proof.exists()
+
+
+def test_doctor_needs_leave_too(tmp_path, monkeypatch, fresh_path):
+    home, proof = evil_folder(tmp_path, "evil.py")
+    monkeypatch.chdir(home)
+    assert "--allow-local-code" in str(run("doctor", "evil:E").exception)
+    assert not proof.exists()
+    answer = run("doctor", "evil:E", "--allow-local-code")
+    assert "module 'evil' has no 'E'" in str(answer.exception)
+    assert proof.exists()
+
+
+SHADOWS = (
+    "queue.py", "pickle.py", "socket.py", "random.py", "numpy.py", "torch.py", "pandas.py",
+    "yaml.py", "pydantic.py", "contourpy.py", "baselines/__init__.py", "baselines/maddpg.py",
+    "evil.py",
+)  # fmt: skip
+RUN_ALL = """
+import sys
+from rocompare import cli
+
+if __name__ == "__main__":
+    for line in sys.argv[1:]:
+        sys.argv = ["rocompare", *line.split()]
+        try:
+            cli.main()
+        except SystemExit as end:
+            print(line, "->", end.code or 0)
+"""
+
+
+def run_all(home, *lines):
+    """Commands, one after another in one process that starts as the installed script does."""
+    script = home.parent / "script.py"
+    script.write_text(RUN_ALL)
+    done = subprocess.run(
+        [sys.executable, script, *lines],
+        capture_output=True, text=True, check=False, cwd=home, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("leave", ["", " --allow-local-code"], ids=["plain", "allowed"])
+def test_what_lies_in_the_working_folder_shadows_nothing(tmp_path, leave):
+    home, proof = evil_folder(tmp_path, *SHADOWS, "rocompare/__init__.py")
+    output = run_all(
+        home,
+        f"validate evil.yaml{leave}",
+        f"run evil.yaml --jobs 1 --results one{leave}",
+        f"run evil.yaml --jobs 2 --results two{leave}",
+    )
+    assert "evil.yaml: valid" in output
+    assert output.count("2 seeds trained") == 2
+    assert not proof.exists()
+
+
+@pytest.mark.slow
+def test_python_m_does_not_import_from_the_working_folder(tmp_path):
+    home, proof = evil_folder(tmp_path, *SHADOWS)
+    done = subprocess.run(
+        [sys.executable, "-m", "rocompare", "validate", "evil.yaml", "--set", "a.use=evil:E"],
+        capture_output=True, text=True, check=False, cwd=home, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, proof.exists()) == (2, False)
+    assert "'evil:E' is code in this folder" in done.stderr
+
+
+@pytest.mark.slow
+def test_readers_run_nothing_that_lies_in_the_working_folder(tmp_path):
+    home, proof = evil_folder(tmp_path, *SHADOWS)
+    write(home / "r", {("narrow", "maddpg"): [1.0, 2.0], ("narrow", "other"): [3.0, 4.0]})
+    readers = (
+        "table r", "table r --statistic gap", "diagnose r", "check r --against r",
+        "compare r maddpg other", "plot r --out pictures", "report r", "list",
+    )  # fmt: skip
+    output = run_all(home, *readers)
+    assert "algorithms" in output and "narrow" in output
+    assert not proof.exists()

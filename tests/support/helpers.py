@@ -1,12 +1,65 @@
-"""What several test files need: specs and made-up batches."""
+"""What several test files need: specs, made-up transitions and batches, comparisons."""
 
 import json
 
 import torch
 
-from rocompare.dev.doctor import CPU, make_batch, make_spec
+from rocompare import api
+from rocompare.dev.checks import CPU, make_spec, make_transition
 
-__all__ = ["CPU", "assert_same_weights", "contents", "make_batch", "make_spec"]
+__all__ = [
+    "CPU",
+    "assert_same_weights",
+    "contents",
+    "fill",
+    "make_batch",
+    "make_spec",
+    "make_transition",
+    "without_clock",
+]
+
+
+def make_batch(spec, seeds, size=11, salt=0):
+    """A batch in which each seed's numbers depend on the seed alone."""
+
+    def draw(seed, what, *shape):
+        generator = torch.Generator().manual_seed(1000 * seed + 10 * salt + what)
+        return torch.rand(*shape, generator=generator) * 2 - 1
+
+    def stack(what, *shape):
+        return torch.stack([draw(seed, what, *shape) for seed in seeds])
+
+    n, o, a = spec.n_agents, spec.obs_dim, spec.action_dim
+    rows = 1 if spec.constant_obs else size
+    obs = stack(0, rows, n, o)
+    return api.Batch(
+        obs=obs,
+        action=stack(1, size, n, a),
+        reward=stack(2, size),
+        next_obs=obs if spec.constant_obs else stack(3, rows, n, o),
+        terminated=(stack(4, size) > 0.5).float(),
+    )
+
+
+def fill(algorithm, batch):
+    """Let the algorithm observe every row of ``batch``, which it then samples from."""
+    shape = -1, batch.reward.shape[1], -1, -1  # constant observations come once
+    terminated = batch.terminated.bool()
+    algorithm.observe(
+        api.Transition(
+            obs=batch.obs.expand(shape),
+            action=batch.action,
+            reward=batch.reward,
+            next_obs=batch.next_obs.expand(shape),
+            terminated=terminated,
+            truncated=torch.zeros_like(terminated),
+        )
+    )
+
+
+def without_clock(result):
+    """A cell's records but for how long they took."""
+    return [record.model_copy(update={"seconds": 0.0}) for record in result]
 
 
 def contents(root):
@@ -14,11 +67,11 @@ def contents(root):
     found = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
-        if path.name in ("config.yaml", "curve.csv"):
+        if path.name == "config.yaml":
             found[name] = path.read_text()
         elif path.name.startswith("seed_"):
-            found[name] = json.loads(path.read_text())
-            del found[name]["seconds"]
+            record = json.loads(path.read_text())
+            found[name] = {k: v for k, v in record.items() if k not in ("seconds", "provenance")}
     return found
 
 

@@ -4,13 +4,14 @@ from typer.testing import CliRunner
 
 from rocompare import cli
 from rocompare.results import store as results
-from rocompare.suite.models import parse_suite
+from rocompare.results.records import Curve, SeedRecord
+from rocompare.suite.load import parse_suite
 
 SUITE = """
 name: made_up
 seeds: 10
 budget: {{env_steps: 100}}
-evaluation: {{episodes: 2, points: 5}}
+evaluation: {{episodes: 2, points: 2}}
 algorithms:
   maddpg: {{hidden: {hidden}}}
   other: {{use: maddpg, hidden: 8}}
@@ -25,21 +26,33 @@ def cells_of(hidden=16):
     return {(c.scenario.name, c.algorithm.name): c for c in suite.cells()}
 
 
-def seed_result(seed, value):
-    """A seed that returned ``value``, in the optimum's basin above 5; None diverged."""
+def seed_result(seed, value, **changes):
+    """The record of a seed that returned 0 half way and ``value`` in the end, in the optimum's
+    basin above 5; None diverged. Executed and perceived RO fall from 4 and 2 to 1 and 0.5."""
     reached = value is not None and value > 5
-    return results.SeedResult(
+
+    def both(one):
+        return dict.fromkeys(("decentralised", "deterministic"), one)
+
+    record = SeedRecord(
         seed=seed,
-        returns=[value, value],
-        returns_noiseless=[value, value],
-        basin="optimum" if reached else "safe",
-        basin_noiseless="optimum" if reached else "safe",
+        returns=both([value, value]),
+        in_optimum=both(float(reached)),
+        basin=both("optimum" if reached else "safe"),
         diverged=value is None,
         env_steps=100,
         updates=90,
         parameters=10,
         seconds=1.0,
+        curve=Curve(
+            env_steps=[50, 100],
+            returns=both([0.0, value]),
+            in_optimum=both([0.0, float(reached)]),
+            executed_ro=[4.0, 1.0],
+            perceived_ro=[2.0, 0.5],
+        ),
     )
+    return record.model_copy(update=changes)
 
 
 def write(root, returns, hidden=16):
@@ -50,7 +63,7 @@ def write(root, returns, hidden=16):
             results.save_failure(root, cells[name], str(values), "")
             continue
         seeds = [seed_result(i, value) for i, value in enumerate(values)]
-        results.save(root, cells[name], results.CellResult(seeds, []), {})
+        results.save(root, cells[name], seeds, {})
     return root
 
 

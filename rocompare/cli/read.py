@@ -1,0 +1,180 @@
+"""Commands that read results: they import nothing that results name, and run nothing."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rocompare.cli.shared import (
+    ResultsArgument,
+    app,
+    console,
+    say,
+)
+
+
+class TableFormat(StrEnum):
+    rich = "rich"
+    markdown = "markdown"
+    csv = "csv"
+    latex = "latex"
+    json = "json"
+    html = "html"
+
+
+class Statistic(StrEnum):
+    mean_std = "mean-std"
+    median = "median"
+    iqm = "iqm"
+    success = "success"
+    score = "score"
+    gap = "gap"
+    executed_ro = "executed-ro"
+    perceived_ro = "perceived-ro"
+    cost = "cost"
+
+
+class ExecutionName(StrEnum):
+    decentralised = "decentralised"
+    deterministic = "deterministic"
+    shared = "shared"
+
+
+class CheckFormat(StrEnum):
+    text = "text"
+    json = "json"
+    junit = "junit"
+
+
+@app.command()
+def table(
+    path: ResultsArgument,
+    form: Annotated[TableFormat, typer.Option("--format", help="Form of the output.")] = (
+        TableFormat.rich
+    ),
+    statistic: Annotated[
+        Statistic, typer.Option(help="What is shown of each cell's seeds.")
+    ] = Statistic.mean_std,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Published values beside ours, e.g. paper_table1.", metavar="NAME"),
+    ] = None,
+    execution: Annotated[
+        ExecutionName, typer.Option(help="How agents execute their policies.")
+    ] = ExecutionName.decentralised,
+) -> None:
+    """Print mean ± std (or another statistic) of the returns, algorithms x scenarios."""
+    from rocompare.analysis import render
+    from rocompare.analysis import table as tables
+    from rocompare.results.reader import Results
+
+    found = tables.return_table(Results(path), statistic.value, execution.value, reference)
+    if form is TableFormat.rich:
+        render.print_table(found, console())
+    else:
+        typer.echo(render.render(found, form.value), nl=False)
+
+
+@app.command()
+def diagnose(
+    results: ResultsArgument,
+) -> None:
+    """Tell when each algorithm over-generalizes: executed and perceived RO over training."""
+    from rocompare.analysis import diagnose as diagnose_module
+
+    typer.echo(diagnose_module.render(results), nl=False)
+
+
+@app.command()
+def compare(
+    results: ResultsArgument,
+    a: Annotated[str, typer.Argument(metavar="A", help="An algorithm's name.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another's.")],
+) -> None:
+    """Compare two algorithms on each scenario: difference, tests, and what they allow to say."""
+    from rocompare.analysis import compare as compare_module
+
+    typer.echo(compare_module.render(compare_module.compare(results, a, b)), nl=False)
+
+
+@app.command(
+    epilog="Exit codes: 0 no cell regressed, 1 a cell regressed, 3 none did but one is "
+    "inconclusive, 2 wrong usage or input, or an alpha that so few seeds cannot reach."
+)
+def check(
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Results folder to judge.")],
+    against: Annotated[
+        Path, typer.Option(metavar="REFERENCE", help="Results folder to judge it by.")
+    ],
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            metavar="T",
+            help="Fall that is accepted, as a share of optimal minus safe return, of the seeds "
+            "and of the budget.",
+        ),
+    ] = 0.1,
+    alpha: Annotated[
+        float, typer.Option(metavar="A", help="Accepted rate of false alarms, over all cells.")
+    ] = 0.05,
+    on: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="What must not get worse: return, success, auc (mean of the learning curve), "
+            "steps-to-success, std.",
+        ),
+    ] = "return,success",
+    allow_inconclusive: Annotated[
+        bool, typer.Option("--allow-inconclusive", help="Exit with 0 where nothing regressed.")
+    ] = False,
+    ignore_configuration: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-configuration",
+            help="Compare although games, budgets or evaluations differ.",
+        ),
+    ] = False,
+    form: Annotated[
+        CheckFormat, typer.Option("--format", help="Form of the output.")
+    ] = CheckFormat.text,
+) -> None:
+    """Tell whether results got worse: a fall beyond the tolerance that is also significant."""
+    from rocompare.analysis import check as checking
+    from rocompare.analysis.judge import Settings
+
+    questions = tuple(part.strip() for part in on.split(",") if part.strip())
+    settings = Settings(tolerance, alpha, on=questions)
+    report = checking.check(new, against, settings, ignore_configuration)
+    typer.echo(checking.render(report, form.value), nl=False)
+    raise typer.Exit(report.exit_code(allow_inconclusive))
+
+
+@app.command()
+def plot(
+    results: ResultsArgument,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder that the pictures go to.")],
+) -> None:
+    """Draw curves, seeds, success rates, profiles and landscapes, as PNG, SVG and PDF."""
+    from rocompare.analysis import plots
+
+    written, notes = plots.save_all(results, out)
+    for note in notes:
+        say(note)
+    typer.echo(f"{len(written)} files in {out}; what each shows: {out / 'captions.md'}")
+
+
+@app.command("report")
+def report_(
+    results: ResultsArgument,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path("report.html"),
+) -> None:
+    """Write one self-contained HTML page: tables that sort, pictures, configurations, failures."""
+    from rocompare.analysis import page as html
+
+    for note in html.write_report(results, out):
+        say(note)
+    typer.echo(f"report in {out}")

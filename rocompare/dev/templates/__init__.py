@@ -1,0 +1,1 @@
+"""Working skeletons, which `rocompare new` copies under the names of their users."""
