@@ -7,21 +7,19 @@ in success rates.
 
 Under relative over-generalization returns are two-peaked (a seed finds the optimum's basin or it
 does not), so the intervals were chosen by their measured coverage on such samples
-(``tests/test_stats.py``), not by habit. Whatever is random is drawn from a generator with a fixed
-seed: the same sample gives the same numbers.
+(``tests/simulate_intervals.py``), not by habit. Whatever is random is drawn from a generator with
+a fixed seed: the same sample gives the same numbers.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-import warnings
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from rocompare.analysis.exact import Array, sample
 from rocompare.analysis.exact import fisher_test as fisher_test
@@ -83,28 +81,7 @@ def iqm(values: ArrayLike) -> float:
     With fewer than four seeds nothing is cut off and it is the mean.
     """
     x = sample(values)
-    cut = len(x) // 4
-    return float(np.sort(x)[cut : len(x) - cut].mean()) if len(x) else math.nan
-
-
-def normalise(values: ArrayLike, safe: float, optimal: float) -> Array:
-    """Scores ``[...]`` of returns ``[...]``: 0 for the safe behaviour, 1 for the optimum.
-
-    ``safe`` and ``optimal`` are what the scenario declares, never the data's own extremes: one
-    more algorithm changes nobody's score. NaN (a diverged seed) stays NaN.
-    """
-    if not optimal > safe:
-        raise ValueError(f"the optimal return ({optimal}) must exceed the safe one ({safe})")
-    return (np.asarray(values, dtype=float) - safe) / (optimal - safe)
-
-
-def t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Student's interval of the mean of ``values [n]``; one seed bounds nothing."""
-    x = sample(values)
-    if len(x) < 2:
-        return NO_INTERVAL
-    half = scipy.stats.t.ppf((1 + confidence) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x))
-    return Interval(float(x.mean() - half), float(x.mean() + half))
+    return float(scipy.stats.trim_mean(x, 0.25)) if len(x) else math.nan
 
 
 def fill_diverged(scores: ArrayLike) -> Array:
@@ -177,54 +154,23 @@ def difference_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) ->
 def median_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     """Exact interval of the median of ``values [n]``, between two of the sorted values.
 
-    It assumes nothing of the distribution. At 0.95 fewer than 6 seeds bound nothing.
+    It assumes nothing of the distribution. At 0.95 fewer than 6 seeds have none.
     """
-    x = np.sort(sample(values))
-    # As many seeds lie below the median as a fair coin shows heads.
-    rank = int(scipy.stats.binom.ppf((1 - confidence) / 2, len(x), 0.5)) if len(x) else 0
-    if rank < 1:
+    x = sample(values)
+    if not len(x):
         return NO_INTERVAL
-    return Interval(float(x[rank - 1]), float(x[len(x) - rank]))
-
-
-def bootstrap_interval(
-    samples: Sequence[ArrayLike],
-    statistic: Callable[..., NDArray[np.float64]],
-    confidence: float = 0.95,
-    method: Literal["percentile", "BCa"] = "percentile",
-) -> Interval:
-    """Bootstrap interval of a statistic of one or more independent ``samples``, ``[n_i]`` each.
-
-    Args:
-        statistic: takes as many arrays as there are samples, and ``axis``, along which it reduces.
-        method: BCa has no value where the resamples do not vary or all lie on one side, as with
-            identical returns; the percentile interval is given there.
-    """
-    arrays = [sample(values) for values in samples]
-    if min(len(x) for x in arrays) < 2:
-        return NO_INTERVAL
-    if all(x.min() == x.max() for x in arrays):
-        # Nothing to resample; scipy would warn of it, and its BCa answers NaN.
-        value = float(statistic(*arrays, axis=-1))
-        return Interval(value, value)
-    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore")  # that BCa has no value, which is seen below
-        ends = scipy.stats.bootstrap(
-            arrays, statistic, n_resamples=RESAMPLES, confidence_level=confidence,
-            method=method, vectorized=True, axis=-1, random_state=np.random.default_rng(0),
-        ).confidence_interval  # fmt: skip
-    if method == "BCa" and not (math.isfinite(ends.low) and math.isfinite(ends.high)):
-        return bootstrap_interval(samples, statistic, confidence)
-    return Interval(float(ends.low), float(ends.high))
+    low, high = scipy.stats.quantile_test(x, q=x[0], p=0.5).confidence_interval(confidence)
+    return Interval(float(low), float(high))
 
 
 def iqm_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     """Percentile-bootstrap interval of the interquartile mean of ``values [n]``."""
-
-    def statistic(x: Array, axis: int) -> Array:
-        return np.asarray(scipy.stats.trim_mean(x, 0.25, axis=axis))
-
-    return bootstrap_interval([values], statistic, confidence)
+    x = sample(values)
+    if len(x) < 2:
+        return NO_INTERVAL
+    drawn = np.random.default_rng(0).choice(x, size=(RESAMPLES, len(x)))
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    return Interval(*np.quantile(scipy.stats.trim_mean(drawn, 0.25, axis=1), tails).tolist())
 
 
 def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> Interval:
@@ -262,37 +208,6 @@ def improvement_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -
     """
     n = min(len(sample(a)), len(sample(b)))
     return wilson_interval(improvement(a, b) * n, n, confidence) if n else NO_INTERVAL
-
-
-def detectable_shift(std: float, n: int, m: int, alpha: float, power: float = 0.8) -> float:
-    """Smallest difference of means that ``n`` against ``m`` seeds find with ``power``.
-
-    For a standard deviation ``std`` on either side and a two-sided level ``alpha``, in the normal
-    approximation; infinite where the test can never reach ``alpha``.
-    """
-    if not significant(smallest_p(n, m), alpha):
-        return math.inf
-    return _shift_in_errors(n + m - 2, alpha, power) * std * math.sqrt(1 / n + 1 / m)
-
-
-@functools.lru_cache(maxsize=256)
-def _shift_in_errors(freedom: int, alpha: float, power: float) -> float:
-    """The detectable difference in standard errors of a difference of means."""
-    t = scipy.stats.t(freedom)
-    return float(t.ppf(1 - alpha / 2) + t.ppf(power))
-
-
-@functools.lru_cache(maxsize=1024)
-def detectable_successes(successes: int, n: int, m: int, alpha: float) -> int | None:
-    """Most successes in ``m`` new seeds that are significantly fewer than ``successes`` of ``n``.
-
-    For a two-sided level ``alpha``; None where even 0 are not.
-    """
-    for k in range(m, -1, -1):
-        fewer = k * n < successes * m
-        if fewer and significant(2 * fisher_test(k, m, successes, n, "less"), alpha):
-            return k
-    return None
 
 
 def performance_profile(scores: Sequence[ArrayLike], thresholds: ArrayLike) -> Array:

@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rocompare.analysis import stats
+from tests.simulate_intervals import measured, samples
+from tests.support.peaks import NEAR_OPTIMUM, NEAR_SAFE, two_peaks
 
 FEW = st.lists(st.floats(-100, 100).map(lambda x: round(x, 3)), min_size=1, max_size=5)
 
@@ -40,27 +42,11 @@ def test_interquartile_mean(values, expected):
     assert stats.iqm(values) == pytest.approx(expected)
 
 
-def test_scores_use_declared_returns_and_not_the_data():
-    scores = stats.normalise([0.0, 10.0, 5.0, -10.0], safe=0.0, optimal=10.0)
-    assert scores.tolist() == [0.0, 1.0, 0.5, -1.0]
-    assert stats.normalise([3.0], safe=-1.0, optimal=7.0).tolist() == [0.5]
-    with pytest.raises(ValueError, match="must exceed"):
-        stats.normalise([1.0], safe=2.0, optimal=2.0)
-
-
 def test_samples_must_be_finite_and_flat():
     with pytest.raises(ValueError, match="diverged"):
         stats.summarise([1.0, math.nan])
     with pytest.raises(ValueError, match="shape"):
         stats.iqm([[1.0, 2.0]])
-
-
-def test_t_interval():
-    low, high = stats.t_interval([1.0, 2.0, 3.0, 4.0, 5.0])
-    half = 2.7764451 * math.sqrt(2.5 / 5)
-    assert (low, high) == pytest.approx((3 - half, 3 + half))
-    assert stats.t_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
-    assert math.isnan(stats.t_interval([2.0]).low)
 
 
 @given(FEW.filter(lambda x: len(set(x)) > 1), FEW.filter(lambda x: len(set(x)) > 1))
@@ -96,34 +82,54 @@ def test_wilson_interval_of_known_numbers():
         stats.wilson_interval(11, 10)
 
 
-def test_bootstrap_is_the_same_each_time():
+def test_bootstrap_of_the_interquartile_mean():
     values = [0.1, 9.8, 9.9, -0.3, 10.0]
-    first = stats.bootstrap_interval([values], np.mean)
-    assert first == stats.bootstrap_interval([values], np.mean)
-    assert min(values) < first.low < np.mean(values) < first.high < max(values)
-    assert stats.iqm_interval(values) == stats.iqm_interval(values)
+    first = stats.iqm_interval(values)
+    assert first == stats.iqm_interval(values)
+    assert min(values) < first.low < stats.iqm(values) < first.high < max(values)
+    assert stats.iqm_interval([5.0] * 4) == (5.0, 5.0)
+    assert math.isnan(stats.iqm_interval([5.0]).low)
 
 
-def test_bootstrap_of_identical_returns_is_a_point():
-    for method in ("percentile", "BCa"):
-        assert stats.bootstrap_interval([[5.0] * 4], np.mean, method=method) == (5.0, 5.0)
-    assert math.isnan(stats.bootstrap_interval([[5.0]], np.mean).low)
+def test_diverged_seeds_are_the_worst_and_no_better_than_minus_one():
+    assert stats.fill_diverged([1.0, math.nan, 0.5]).tolist() == [1.0, -1.0, 0.5]
+    assert stats.fill_diverged([1.0, math.nan, -3.0]).tolist() == [1.0, -3.0, -3.0]
+    assert stats.fill_diverged([math.nan] * 2).tolist() == [-1.0, -1.0]
+    assert stats.fill_diverged([0.2, 1.0]).tolist() == [0.2, 1.0]
 
 
-def test_bca_without_a_value_gives_the_percentile_interval():
-    # The median of nearly identical returns: every jackknifed median is the same.
-    values = [5.0] * 9 + [0.0]
-    found = stats.bootstrap_interval([values], np.median, method="BCa")
-    assert found == stats.bootstrap_interval([values], np.median)
-    assert not math.isnan(found.low)
+def test_bounded_interval_is_wilsons_where_returns_lie_at_the_ends():
+    """Of 7 returns at 10 and 3 at 0, with Student's quantile, 2.2622, and d = 10/9."""
+    low, high = stats.bounded_interval([10.0] * 7 + [0.0] * 3, 0.0, 10.0)
+    k = 2.262157**2 * (10 / 9) / 10
+    centre, half = (0.7 + k / 2) / (1 + k), math.sqrt(k * 0.21 + k * k / 4) / (1 + k)
+    assert (float(low), float(high)) == pytest.approx((10 * (centre - half), 10 * (centre + half)))
+    assert (float(low), float(high)) == pytest.approx((3.4223, 9.1277), abs=1e-4)
 
 
-def test_bootstrap_of_two_samples():
-    def difference(a, b, axis):
-        return a.mean(axis) - b.mean(axis)
+def test_bounded_interval_is_students_far_from_the_ends():
+    low, high = stats.bounded_interval([1.0, 2.0, 3.0, 4.0, 5.0], -1e4, 1e4)
+    half = 2.7764451 * math.sqrt(2.5 / 5)
+    assert (float(low), float(high)) == pytest.approx((3 - half, 3 + half), abs=1e-2)
 
-    low, high = stats.bootstrap_interval([[9.0, 10.0, 9.5], [0.0, 1.0, 0.5, 0.2]], difference)
-    assert 8 < low < high < 10
+
+@given(
+    st.lists(st.lists(st.floats(-5, 10), min_size=4, max_size=4), min_size=1, max_size=5),
+    st.floats(0.5, 0.99),
+)
+def test_bounded_interval_never_leaves_the_range(points, confidence):
+    low, high = stats.bounded_interval(points, -5.0, 10.0, confidence)
+    mean = np.mean(points, axis=1)
+    assert ((low >= -5) & (low <= mean + 1e-9) & (mean <= high + 1e-9) & (high <= 10)).all()
+
+
+def test_bounded_interval_takes_ends_of_each_point_and_few_seeds():
+    low, high = stats.bounded_interval([[0.0, 1.0, 2.0], [9.0, 9.0, 9.0]], [0.0, 9.0], 9.0)
+    assert (low[1], high[1]) == (9.0, 9.0)
+    assert low[0] > 0
+    assert np.isnan(stats.bounded_interval([[1.0], [2.0]], 0, 9)).all()
+    with pytest.raises(ValueError, match="outside of the range"):
+        stats.bounded_interval([1.0, 11.0], 0.0, 10.0)
 
 
 def test_probability_of_improvement():
@@ -139,28 +145,6 @@ def test_improvement_interval_never_shrinks_to_a_point():
     assert low < 0.5  # three seeds prove nothing
 
 
-def test_detectable_successes_are_the_boundary_of_the_test():
-    k = stats.detectable_successes(10, 10, 10, 0.05)
-    assert k == 5
-    assert 2 * stats.fisher_test(5, 10, 10, 10, "less") == pytest.approx(2 * 252 / 15_504)
-    assert 2 * stats.fisher_test(6, 10, 10, 10, "less") > 0.05
-    assert stats.detectable_successes(3, 3, 3, 0.05) is None
-    assert stats.detectable_successes(3, 3, 3, 0.1) == 0
-    assert stats.detectable_successes(0, 10, 10, 0.05) is None
-
-
-def test_detectable_shift_is_found_four_times_in_five():
-    random = np.random.default_rng(5)
-    shift = stats.detectable_shift(2.0, 9, 9, 0.05)
-    found = [
-        stats.permutation_test(random.normal(0, 2, 9), random.normal(shift, 2, 9)) <= 0.05
-        for _ in range(150)
-    ]
-    assert 0.7 <= np.mean(found) <= 0.9
-    assert stats.detectable_shift(2.0, 3, 3, 0.05) == math.inf
-    assert stats.detectable_shift(0.0, 5, 5, 0.05) == 0.0
-
-
 def test_performance_profile_weighs_scenarios_alike():
     scores = [[0.0, 1.0], [1.0, 1.0, 1.0, math.nan]]
     profile = stats.performance_profile(scores, [-0.5, 0.5, 1.0])
@@ -174,20 +158,8 @@ def test_performance_profile_weighs_scenarios_alike():
     assert (again[1] == high).all()
 
 
-# Two peaks, as returns under relative over-generalization have them: with probability p the
-# optimum's basin (a little below 10), else the safe one (somewhat below 0).
-NEAR_OPTIMUM, NEAR_SAFE = 10 - 0.3, 0 - 1.0
-
-
-def two_peaks(random, p, n):
-    reached = random.random(n) < p
-    return np.where(reached, 10 - random.exponential(0.3, n), -random.exponential(1.0, n))
-
-
 INTERVALS = {
-    "t, mean": lambda x, y: stats.t_interval(x),
-    "percentile bootstrap, mean": lambda x, y: stats.bootstrap_interval([x], np.mean),
-    "BCa bootstrap, mean": lambda x, y: stats.bootstrap_interval([x], np.mean, method="BCa"),
+    "bounded, mean": lambda x, y: stats.bounded_interval(x, min(0.0, x.min()), 10.0),
     "exact, median": lambda x, y: stats.median_interval(x),
     "percentile bootstrap, IQM": lambda x, y: stats.iqm_interval(x),
     "Wilson, success rate": lambda x, y: stats.wilson_interval(int((x > 5).sum()), len(x)),
@@ -218,12 +190,25 @@ def coverage(p, n, trials, names=tuple(INTERVALS)):
     return {name: count / trials for name, count in held.items()}
 
 
+@pytest.mark.parametrize("n", [10, 20])
+def test_bounded_intervals_cover_as_students_do_and_stay_in_the_range(n):
+    for kind, x, mean in samples(n, 2_000):
+        students, _, beyond = measured("Student's t", x, mean)
+        share, _, never = measured("bounded, lowest seen", x, mean)
+        assert share >= students - 0.03, kind
+        assert never == 0.0
+        if kind in ("70% near 10", "50% near 10", "normal, 5 ± 1"):
+            assert share >= 0.94, kind
+        if kind == "90% near 10":
+            assert beyond > 0.5  # of Student's intervals end beyond the optimal return
+
+
 @pytest.mark.parametrize("p", [0.5, 0.8])
 def test_intervals_cover_two_peaks(p, monkeypatch):
     monkeypatch.setattr(stats, "RESAMPLES", 499)
-    measured = coverage(p, 20, 300)
+    shares = coverage(p, 20, 300)
     noise = 3 * math.sqrt(0.95 * 0.05 / 300)
-    for name, share in measured.items():
+    for name, share in shares.items():
         nominal = 0.90 if "bootstrap" in name else 0.93  # what bootstraps are known to lack
         assert share >= nominal - noise, name
 
@@ -231,8 +216,8 @@ def test_intervals_cover_two_peaks(p, monkeypatch):
 def test_rates_are_covered_where_means_are_not():
     """With five seeds and a rare peak most samples show one peak only, and no interval of the
     mean can know of the other. Success rates are right even there: report them first."""
-    names = ("t, mean", "Wilson, success rate", "Wilson bound, improvement")
-    measured = coverage(0.9, 5, 400, names)
-    assert measured["t, mean"] < 0.6
-    assert measured["Wilson, success rate"] > 0.88
-    assert measured["Wilson bound, improvement"] > 0.93
+    names = ("bounded, mean", "Wilson, success rate", "Wilson bound, improvement")
+    shares = coverage(0.9, 5, 400, names)
+    assert shares["bounded, mean"] < 0.6
+    assert shares["Wilson, success rate"] > 0.88
+    assert shares["Wilson bound, improvement"] > 0.93
