@@ -54,7 +54,7 @@ from rocompare.learn.kernels import stein_direction
 from rocompare.learn.nn import MLP, Activation, Adam, seed_mean
 from rocompare.learn.replay import Replay
 from rocompare.learn.rng import Streams
-from rocompare.learn.schedule import cosine, geometric
+from rocompare.learn.schedule import cosine, geometric, linear
 from rocompare.learn.soft import soft_value, squashed_mixture
 
 
@@ -77,6 +77,14 @@ class SVNR(api.Algorithm):
             0.8, ge=0, le=1
         )
         """Share of the budget at which the fall of alpha ends."""
+        noise_anneal_start_fraction: Annotated[float, api.Search(0.5, 1, log=False)] = Field(
+            1.0, ge=0, le=1
+        )
+        """Share of the budget at which the policies' noise, own and heard, begins to shrink: its
+        size falls from 1 to 0 along a line, in training and in execution. At 1.0 it never does."""
+        noise_anneal_end_fraction: float = Field(0.95, ge=0, le=1)
+        """Share of the budget at which the policies' noise is gone: from then on they are
+        deterministic."""
         particles: int = Field(32, ge=2)
         """Joint actions sampled per state, which the Stein direction moves together."""
         split_particles: bool = False
@@ -99,7 +107,8 @@ class SVNR(api.Algorithm):
         """Joint actions of either kind, uniform and around the policy's, in the estimate of the
         soft value."""
         proposal_scale: float = Field(0.3, gt=0)
-        """Standard deviation, before tanh, of those around the policy's."""
+        """Standard deviation, before tanh, of the joint actions around the policy's in that
+        estimate."""
         policy_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.01, gt=0)
         """Learning rate of the policies at the start."""
         critic_lr: Annotated[float, api.Search(3e-3, 0.1)] = Field(0.02, gt=0)
@@ -141,6 +150,7 @@ class SVNR(api.Algorithm):
         self.policy_adam = Adam(self.policy, config.policy_lr)
         self.critic_adam = Adam(self.critic, config.critic_lr)
         self.replay = Replay(spec, config.buffer_size, seeds, device)
+        self.noise_size = torch.ones(())  # at the newest update
         # Row i: which agents concern agent i.
         own = torch.eye(n, device=device)
         everyone = torch.ones(n, n, device=device)
@@ -151,15 +161,15 @@ class SVNR(api.Algorithm):
         self.mask = {"nested": nested, "full": everyone, "own": own}[config.kernel]
 
     def act(self, obs: Tensor, mode: api.Mode, progress: float) -> Tensor:
-        n = self.spec.n_agents
+        n, size = self.spec.n_agents, self._noise_size(progress)
         shape = obs.shape[1], n, self.spec.action_dim
         with torch.no_grad():
             if mode == "decentralised":
-                return self._act_alone(obs, self.private.normal(n, *shape))
+                return self._act_alone(obs, size * self.private.normal(n, *shape))
             if mode == "deterministic":
                 noise = obs.new_zeros(obs.shape[0], *shape)
             else:
-                noise = (self.explore if mode == "explore" else self.shared).normal(*shape)
+                noise = size * (self.explore if mode == "explore" else self.shared).normal(*shape)
             return self._negotiate(obs, noise, self.config.rounds)
 
     def observe(self, transition: api.Transition) -> None:
@@ -170,12 +180,20 @@ class SVNR(api.Algorithm):
         alpha = geometric(
             progress, c.alpha_start, c.alpha_end, c.alpha_start_fraction, c.alpha_end_fraction
         )
+        self.noise_size = torch.tensor(self._noise_size(progress))
         batch = self.replay.sample(c.batch_size)
         td_loss = self._td_loss(batch, alpha)
         self.critic_adam.step(td_loss, lr_factor)
         self.policy_adam.step(self._stein_loss(batch.obs[:, : c.states], alpha), lr_factor)
         self.target_critic.follow(self.critic, c.tau)
         return {"td_loss": td_loss.detach()}
+
+    def _noise_size(self, progress: float) -> float:
+        """Factor on the policies' standard normal noise."""
+        c = self.config
+        return linear(
+            progress, 1.0, 0.0, c.noise_anneal_start_fraction, c.noise_anneal_end_fraction
+        )
 
     def _td_loss(self, batch: api.Batch, alpha: float) -> Tensor:
         """Soft Bellman error, section 4: ``[S]``."""
@@ -216,7 +234,7 @@ class SVNR(api.Algorithm):
     def _particles(self, obs: Tensor, k: int) -> Tensor:
         """Samples of the policy for ``obs [S, B, N, O]``: joint actions ``[S, B, K, N, A]``."""
         _, b, n, _ = obs.shape
-        noise = self.noise.normal(b * k, n, self.spec.action_dim)
+        noise = self.noise_size * self.noise.normal(b * k, n, self.spec.action_dim)
         rows = obs.repeat_interleave(k, 1)
         return self._negotiate(rows, noise, self.config.rounds).view(-1, b, k, *noise.shape[-2:])
 
@@ -270,5 +288,6 @@ class SVNR(api.Algorithm):
         """Draws of the negotiated joint policy: every agent perceives the same one."""
         n, a = self.spec.n_agents, self.spec.action_dim
         obs = self.replay.sample(k, streams).obs.expand(-1, k, -1, -1)
-        joint = self._negotiate(obs, streams.normal(k, n, a), self.config.rounds)
+        noise = self.noise_size * streams.normal(k, n, a)
+        joint = self._negotiate(obs, noise, self.config.rounds)
         return joint[:, None, None].expand(-1, n, -1, -1, -1, -1)
