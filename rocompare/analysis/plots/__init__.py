@@ -21,11 +21,10 @@ from rocompare.analysis.plots import (
 )
 from rocompare.analysis.plots.data import Cell, Data
 from rocompare.analysis.plots.style import FORMATS, WIDTHS, Plot, drawing
-from rocompare.errors import ResultsError
+from rocompare.errors import ResultsError, printable
 from rocompare.results import files
 from rocompare.results.reader import Results
 from rocompare.suite import registry
-from rocompare.suite.text import printable
 
 __all__ = [
     "FORMATS", "KINDS", "WIDTHS", "Cell", "Data", "Plot", "Watch", "all_plots", "save_all",
