@@ -51,6 +51,7 @@ def write_report(
     watch: Watch = lambda done, of: None,
 ) -> list[str]:
     """Write the page on the results below ``path`` to ``out``; returns what they lack."""
+    files.check_out(out)
     page, notes = report_page(path, only=only, against=against, watch=watch)
     files.write_out(out, page)
     return notes
@@ -82,7 +83,6 @@ def report_page(
     environment.filters["breakable"] = _breakable
     style, script = _part("report.css"), _part("report.js")
     suites = dict.fromkeys(cell.stored.suite for cell in data.cells.values())
-    notes = [printable(note) for note in data.notes]
     page = environment.get_template("report.html.j2").render(
         title=printable(f"rocompare: {', '.join(suites) or 'no finished seeds'}"),
         style=markupsafe.Markup(style),
@@ -90,7 +90,7 @@ def report_page(
         script=markupsafe.Markup(script),
         script_hash=_hash(script),
         result=_result(data),
-        notes=notes,
+        notes=data.notes,
         change=old and _change(data, old, against),
         overall=overall,
         scenarios=list(scenarios.items()),
@@ -99,7 +99,7 @@ def report_page(
         configurations=[_configuration(cell) for cell in data.cells.values()],
         version=__version__,
     )
-    return page, notes
+    return page, data.notes
 
 
 def _breakable(name: str) -> markupsafe.Markup:
@@ -181,7 +181,7 @@ def _published(returns: Any, mean: float, std: float) -> str:
 
 def _change(data: Data, old: Data, against: object) -> dict[str, Any]:
     """What became of each cell since the results in ``against``."""
-    rows, notes = [], [f"there: {printable(note)}" for note in old.notes]
+    rows, notes = [], [f"there: {note}" for note in old.notes]
     for name in dict.fromkeys([*old.cells, *data.cells]):
         algorithm, scenario = name
         before, now = old.cells.get(name), data.cells.get(name)
