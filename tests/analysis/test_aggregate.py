@@ -8,7 +8,13 @@ import pytest
 from rocompare.analysis import aggregate, stats
 
 A = np.array(
-    [[0.98, 0.10, 0.95], [0.97, 0.99, -0.40], [1.02, 0.98, 0.96], [0.02, 0.97, 0.91], [0.99, 0.05, 0.94]]
+    [
+        [0.98, 0.10, 0.95],
+        [0.97, 0.99, -0.40],
+        [1.02, 0.98, 0.96],
+        [0.02, 0.97, 0.91],
+        [0.99, 0.05, 0.94],
+    ]
 )
 B = np.array([[0.50, 0.10, 0.30], [0.98, 0.00, 0.20], [0.60, 0.05, 0.96], [0.01, 0.20, 0.25]])
 STATISTICS = (aggregate.mean, aggregate.median, aggregate.iqm, aggregate.optimality_gap)
@@ -64,7 +70,9 @@ def test_the_interquartile_mean_hides_lost_seeds_and_the_success_rate_does_not()
     assert found.iqm.value == 1.0
     assert found.success_rate.value == 0.75
     # Wilson's interval of 15 of 20: (0.75 + 3.8415/40 ± 1.96 sqrt(.75 .25/20 + 3.8415/1600)) / ...
-    assert (found.success_rate.low, found.success_rate.high) == pytest.approx((0.53130, 0.88814), abs=1e-5)
+    assert (found.success_rate.low, found.success_rate.high) == pytest.approx(
+        (0.53130, 0.88814), abs=1e-5
+    )
 
 
 def test_ranks_share_ties():
@@ -83,7 +91,9 @@ def test_a_single_algorithm_has_nothing_to_improve_on():
 
 
 def test_aggregates_are_the_same_each_time():
-    first, second = (aggregate.aggregate({"a": A, "b": B}, {"a": A >= 0.9, "b": B >= 0.9}) for _ in "xy")
+    first, second = (
+        aggregate.aggregate({"a": A, "b": B}, {"a": A >= 0.9, "b": B >= 0.9}) for _ in "xy"
+    )
     assert first == second
 
 
