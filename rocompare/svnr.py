@@ -36,6 +36,11 @@ Choices where the abstract is silent, and deviations:
   counted as 1: half of the proposals are uniform, half lie around the policy's samples, and the
   weights use the exact density of this mixture. With few ``value_samples`` the estimate falls short
   of V where alpha is low and the policy is off the peak.
+- The size of the noise, own and heard, falls to 0 late in the budget. Theorem 3.2 has the policy
+  become deterministic as alpha falls, but at any alpha above 0 two equal optima stay an even mixture
+  of both, which agents without common randomness miscoordinate on. Annealing alpha further does not
+  change that; without noise agents cannot but agree, and the three ways to execute become one.
+- One round by default: execution is a single forward pass, in which agents hear nobody.
 - f_i takes agent i's own observation in place of s; learning rates decay along a cosine; the
   critic's inputs and outputs are scaled, as for every algorithm here.
 """
@@ -63,7 +68,7 @@ class SVNR(api.Algorithm):
     shares_noise = True
 
     class Config(api.OffPolicyConfig):
-        random_fraction: Annotated[float, api.Search(0.1, 0.5, log=False)] = Field(0.2, ge=0, le=1)
+        random_fraction: Annotated[float, api.Search(0.1, 0.5, log=False)] = Field(0.4, ge=0, le=1)
         """Share of the budget, from the start, in which actions are uniform over the action box."""
         alpha_start: Annotated[float, api.Search(3, 300)] = Field(30.0, gt=0)
         """Entropy temperature until ``alpha_start_fraction``, in units of reward: the higher, the
@@ -71,14 +76,14 @@ class SVNR(api.Algorithm):
         alpha_end: Annotated[float, api.Search(0.03, 1)] = Field(0.1, gt=0)
         """Entropy temperature from ``alpha_end_fraction`` on: the lower, the nearer the policy
         comes to playing the best joint actions alone."""
-        alpha_start_fraction: float = Field(0.1, ge=0, le=1)
+        alpha_start_fraction: float = Field(0.3, ge=0, le=1)
         """Share of the budget at which the geometric fall of alpha begins."""
         alpha_end_fraction: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(
-            0.8, ge=0, le=1
+            0.9, ge=0, le=1
         )
         """Share of the budget at which the fall of alpha ends."""
         noise_anneal_start_fraction: Annotated[float, api.Search(0.5, 1, log=False)] = Field(
-            1.0, ge=0, le=1
+            0.7, ge=0, le=1
         )
         """Share of the budget at which the policies' noise, own and heard, begins to shrink: its
         size falls from 1 to 0 along a line, in training and in execution. At 1.0 it never does."""
@@ -100,7 +105,7 @@ class SVNR(api.Algorithm):
         bandwidth: Annotated[float, api.Search(0.3, 3)] = Field(1.0, gt=0)
         """Factor on the kernel's bandwidth, which the median of the particles' squared distances
         sets."""
-        rounds: int = Field(2, gt=0)
+        rounds: int = Field(1, gt=0)
         """Negotiation rounds. In the first, agents hear noise; in each later one, the proposals of
         the round before."""
         value_samples: int = Field(2, gt=0)
