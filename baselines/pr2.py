@@ -121,6 +121,10 @@ class PR2(api.Algorithm):
 
     config: Config
 
+    @classmethod
+    def unfit(cls, spec: api.EnvSpec, config: PR2.Config) -> str:
+        return "" if spec.n_agents > 1 else "it models the other agents, and there are none"
+
     def __init__(
         self, spec: api.EnvSpec, config: PR2.Config, seeds: Sequence[int], device: torch.device
     ) -> None:

@@ -99,6 +99,10 @@ class ROMMEO(api.Algorithm):
 
     config: Config
 
+    @classmethod
+    def unfit(cls, spec: api.EnvSpec, config: ROMMEO.Config) -> str:
+        return "" if spec.n_agents > 1 else "it models the other agents, and there are none"
+
     def __init__(
         self, spec: api.EnvSpec, config: ROMMEO.Config, seeds: Sequence[int], device: torch.device
     ) -> None:

@@ -48,10 +48,10 @@ Choices where the abstract is silent, and deviations:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from rocompare import api
@@ -61,6 +61,31 @@ from rocompare.learn.replay import Replay
 from rocompare.learn.rng import Streams
 from rocompare.learn.schedule import cosine, geometric, linear
 from rocompare.learn.soft import soft_value, squashed_mixture
+
+
+def _check_hears(value: Any) -> Any:
+    """A suite's lists of agents, as tuples; a name is for pydantic to check."""
+    if value in ("nested", "own"):
+        return value
+    rows: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(row, list | tuple) for row in rows):
+        raise ValueError(
+            "expected nested, own, or for each agent a list of those it hears: [[], [1], [1, 2]]"
+        )
+    agents = range(1, len(rows) + 1)
+    for i, row in zip(agents, rows, strict=True):
+        others = [j for j in agents if j != i]
+        if not all(type(j) is int and j in others for j in row) or len({*row}) < len(row):
+            raise ValueError(
+                f"agent {i} is to hear {list(row)!r:.80}, but of {len(agents)} agents, one for "
+                f"each list, it can hear {others}, each once"
+            )
+    return tuple(tuple(row) for row in rows)
+
+
+Hears = Annotated[
+    tuple[tuple[int, ...], ...] | Literal["nested", "own"], BeforeValidator(_check_hears)
+]
 
 
 class SVNR(api.Algorithm):
@@ -97,11 +122,14 @@ class SVNR(api.Algorithm):
         states: int = Field(64, gt=0)
         """States of the batch for which particles are sampled. A constant observation is a single
         state, whatever this number."""
-        kernel: Literal["nested", "full", "own"] = "nested"
-        """Whose actions agent i's kernel compares: its own and those of the agents before it, all
-        agents', or its own alone."""
-        hears: Literal["nested", "own"] = "nested"
-        """Whose noise an agent acts on: its own and that of the agents before it, or its own."""
+        hears: Hears = "nested"
+        """Whom an agent hears besides itself: all agents before it (nested), nobody (own), or those
+        in a list for each agent, counted from 1. With [[], [1], [2]] agent 2 hears agent 1, and
+        agent 3 hears agent 2."""
+        kernel: Literal["nested", "heard", "full", "own"] = "nested"
+        """Whose actions an agent's kernel compares: its own and those of all agents before it
+        (nested), its own and those of whom it hears (heard), all agents' (full), or its own alone
+        (own)."""
         bandwidth: Annotated[float, api.Search(0.3, 3)] = Field(1.0, gt=0)
         """Factor on the kernel's bandwidth, which the median of the particles' squared distances
         sets."""
@@ -130,6 +158,12 @@ class SVNR(api.Algorithm):
         """Factor on the critic's output, in units of reward: about the size of the returns."""
 
     config: Config
+
+    @classmethod
+    def unfit(cls, spec: api.EnvSpec, config: SVNR.Config) -> str:
+        if isinstance(config.hears, str) or len(config.hears) == spec.n_agents:
+            return ""
+        return f"'hears' has {len(config.hears)} lists for {spec.n_agents} agents"
 
     def __init__(
         self, spec: api.EnvSpec, config: SVNR.Config, seeds: Sequence[int], device: torch.device
@@ -161,9 +195,14 @@ class SVNR(api.Algorithm):
         everyone = torch.ones(n, n, device=device)
         nested = everyone.tril()
         heard = nested - own if config.hears == "nested" else torch.zeros_like(own)
+        if not isinstance(config.hears, str):
+            for i, others in enumerate(config.hears):
+                for j in others:
+                    heard[i, j - 1] = 1
         self.own = own[:, None, :, None]  # [N, 1, N, 1]
         self.heard = heard[:, None, :, None]
-        self.mask = {"nested": nested, "full": everyone, "own": own}[config.kernel]
+        kernels = {"nested": nested, "heard": own + heard, "full": everyone, "own": own}
+        self.mask = kernels[config.kernel]
 
     def act(self, obs: Tensor, mode: api.Mode, progress: float) -> Tensor:
         n, size = self.spec.n_agents, self._noise_size(progress)
