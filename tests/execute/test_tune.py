@@ -351,7 +351,19 @@ def test_the_command(tmp_path):
     pytest.importorskip("optuna")
     file, trials = tmp_path / "aims.yaml", tmp_path / "trials"
     file.write_text(SUITE)
-    command = "tune", file, "--trials", 3, "--seeds", 2, "--results", trials, "--jobs", 1, "--allow-local-code"
+    command = (
+        "tune",
+        file,
+        "--trials",
+        3,
+        "--seeds",
+        2,
+        "--results",
+        trials,
+        "--jobs",
+        1,
+        "--allow-local-code",
+    )
     command = *command, "--confirm", 2
     answer = run(*command)
     assert answer.exit_code == 0, answer.output
@@ -366,7 +378,15 @@ def test_the_command(tmp_path):
     first = (tmp_path / "aims_tuned.yaml").read_text()
     assert run(*command).exit_code == 0  # it may write its own file again
     assert (tmp_path / "aims_tuned.yaml").read_text() == first
-    answer = run("run", tmp_path / "aims_tuned.yaml", "--results", tmp_path / "r", "--jobs", 1, "--allow-local-code")
+    answer = run(
+        "run",
+        tmp_path / "aims_tuned.yaml",
+        "--results",
+        tmp_path / "r",
+        "--jobs",
+        1,
+        "--allow-local-code",
+    )
     assert "12 seeds trained" in answer.output
     assert tuned.seeds == (0, 1, 2)
     again = run(*command, "--out", file)
@@ -380,7 +400,9 @@ def test_a_name_too_long_for_its_tuned_one_is_refused_before_anything_trains(tmp
     pytest.importorskip("optuna")
     file, name = tmp_path / "aims.yaml", "a" * 59
     file.write_text(SUITE.replace("aim: {", f"{name}: {{"))
-    answer = run("tune", file, "--trials", 2, "--results", tmp_path / "t", "--jobs", 1, "--allow-local-code")
+    answer = run(
+        "tune", file, "--trials", 2, "--results", tmp_path / "t", "--jobs", 1, "--allow-local-code"
+    )
     assert isinstance(answer.exception, TuneError)
     assert f"'{name}' has 59 letters; the tuned suite adds '_tuned'" in str(answer.exception)
     assert not (tmp_path / "t").exists()
@@ -390,7 +412,9 @@ def test_the_command_when_every_trial_fails(tmp_path):
     pytest.importorskip("optuna")
     file = tmp_path / "aims.yaml"
     file.write_text(SUITE.replace("batch_size: 2", "batch_size: 2, bad_above: -2, bad: error"))
-    answer = run("tune", file, "--trials", 2, "--results", tmp_path / "t", "--jobs", 1, "--allow-local-code")
+    answer = run(
+        "tune", file, "--trials", 2, "--results", tmp_path / "t", "--jobs", 1, "--allow-local-code"
+    )
     assert answer.exit_code == 1
     assert "every trial of 'aim' failed; the first: wide: ValueError: it went" in answer.output
     assert not (tmp_path / "aims_tuned.yaml").exists()
