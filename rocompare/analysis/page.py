@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ import yaml
 from rocompare import __version__
 from rocompare.analysis import plots, stats
 from rocompare.analysis.plots import Cell, Data, Watch
+from rocompare.analysis.plots.data import in_order
 from rocompare.analysis.plots.style import untuned
 from rocompare.analysis.samples import differences
 from rocompare.analysis.table import DEFINITION, EXECUTION_WORDS, SUCCESS, load_reference
@@ -182,9 +184,12 @@ def _published(returns: Any, mean: float, std: float) -> str:
 def _change(data: Data, old: Data, against: object) -> dict[str, Any]:
     """What became of each cell since the results in ``against``."""
     rows, notes = [], [f"there: {note}" for note in old.notes]
-    for name in dict.fromkeys([*old.cells, *data.cells]):
-        algorithm, scenario = name
-        before, now = old.cells.get(name), data.cells.get(name)
+    scenarios = dict.fromkeys([*data.scenarios, *old.scenarios])
+    algorithms = in_order([*data.algorithms, *old.algorithms])
+    for scenario, algorithm in itertools.product(scenarios, algorithms):
+        before, now = (each.cells.get((algorithm, scenario)) for each in (old, data))
+        if not before and not now:
+            continue
         difference = interval = "—"
         if before and now:
             x, y = (c.returns[np.isfinite(c.returns)] for c in (now, before))
@@ -234,9 +239,7 @@ def _pictures(
 
 def _cells(data: Data) -> Table:
     rows = []
-    for (algorithm, scenario), cell in sorted(
-        data.cells.items(), key=lambda one: data.scenarios.index(one[0][1])
-    ):
+    for (algorithm, scenario), cell in data.cells.items():
         returns = cell.returns[np.isfinite(cell.returns)]
         numbers = stats.summarise(returns)
         low, high = stats.wilson_interval(*cell.rate) if cell.rate else (math.nan, math.nan)
@@ -263,6 +266,7 @@ def _cells(data: Data) -> Table:
 
 
 def _seeds(data: Data) -> Table:
+    places = {name: i for i, name in enumerate(data.cells)}
     records: list[dict[str, Any]] = data.results.seeds.to_dict("records")  # type: ignore[assignment]
     rows = [
         [
@@ -272,7 +276,7 @@ def _seeds(data: Data) -> Table:
             _number(row["executed_ro"]), _number(row["perceived_ro"]), f"{row['env_steps']:,}",
             _number(row["seconds"]),
         ]
-        for row in records
+        for row in sorted(records, key=lambda row: places[row["algorithm"], row["label"]])
     ]  # fmt: skip
     heads = (
         "scenario", "algorithm", "seed", "return", "deterministic", "shared", "score",

@@ -76,7 +76,7 @@ class Data:
     """The results below a folder, or those of some algorithms and scenarios in it.
 
     Attributes:
-        cells: by algorithm and by the scenario as tables call it.
+        cells: by algorithm and by the scenario as tables call it, scenario by scenario.
         algorithms: in the order of all pictures: SVNR first, then as the results give them, a
             tuned one behind its untuned one.
         scenarios: as tables call them.
@@ -112,9 +112,13 @@ class Data:
             )
         }
         success = frame["success"].fillna(False).to_numpy(bool)
-        for stored, rows in results.rows_of_cells():
-            if stored.algorithm not in self.algorithms or stored.label not in self.scenarios:
-                continue
+        places = {
+            (algorithm, label): (i, j)
+            for i, label in enumerate(self.scenarios)
+            for j, algorithm in enumerate(self.algorithms)
+        }
+        chosen = [one for one in results.rows_of_cells() if one[0].name in places]
+        for stored, rows in sorted(chosen, key=lambda one: places[one[0].name]):
             rows = rows[np.argsort(columns["seed"][rows], kind="stable")]
             usable = columns["usable"][rows].astype(bool)
             records = results.records.get(stored.place, {})
@@ -221,6 +225,7 @@ class Data:
 
 def in_order(names: Sequence[str]) -> list[str]:
     """SVNR first, then in the order given; a tuned algorithm behind its untuned one."""
+    names = list(dict.fromkeys(names))
     first = {style.untuned(name): i for i, name in reversed(list(enumerate(names)))}
 
     def place(name: str) -> tuple[bool, int, bool]:

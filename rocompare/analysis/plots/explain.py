@@ -61,8 +61,8 @@ def picture() -> Plot:
 def rewards_seen(env: MaxOfThree) -> tuple[Array, Array, Array]:
     """Agent 1's own actions, and the average reward of each: while the two others explore
     uniformly, and when they play the optimum; ``[actions]`` each."""
-    own = torch.linspace(-1, 1, 401, dtype=torch.float64)
-    partner = torch.linspace(-1, 1, 201, dtype=torch.float64)
+    own = torch.linspace(-1, 1, 201, dtype=torch.float64)
+    partner = torch.linspace(-1, 1, 101, dtype=torch.float64)
     second, third = torch.meshgrid(partner, partner, indexing="ij")
     exploring = [_rewards(env, action, second, third).mean() for action in own]
     q = env.modes()[0, :, 0].tolist()

@@ -75,11 +75,11 @@ def test_progress_is_told(folder):
     assert seen == [(0, 2), (1, 2), (2, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "inches"), [("column", 3.3), ("page", 6.9)])
 def test_nothing_is_cut_and_no_picture_is_taller_than_a_page(crowd, width, inches):
     for name, plot in drawn(crowd, width=width).items():
         assert plot.inches[0] == inches and plot.inches[1] <= 9.0, name
-        plot.render("png", 100)
         # In inches, of every text, mark and line that is drawn, the legend's too.
         box = plot.figure.get_tightbbox()
         within = box.x0 > -0.01 and box.x1 < inches + 0.01 and box.y0 > -0.01
