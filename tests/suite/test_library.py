@@ -46,6 +46,17 @@ def test_commands_take_names(tmp_path, monkeypatch):
     assert "max_of_three_s2_3.0 · svnr: 0/3" in run("run", "smoke", "--plan").output
 
 
+@pytest.mark.slow
+def test_the_tuned_suite_of_one_that_ships_goes_to_the_working_folder(tmp_path, monkeypatch):
+    pytest.importorskip("optuna")
+    monkeypatch.chdir(tmp_path)
+    small = "--set", "budget.env_steps=10", "--set", "evaluation.points=1"
+    answer = run("tune", "smoke", "--trials", 1, "--seeds", 1, "--jobs", 1, *small)
+    assert answer.exit_code == 0, answer.output
+    assert "tuned suite in smoke_tuned.yaml" in answer.output
+    assert rocompare.load_suite("smoke_tuned.yaml").budget.env_steps == 10
+
+
 def test_what_a_suite_is_about_is_its_first_sentence(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text("# One sentence,\n# over two lines: s2 = 1.0. Another.\n#\n# More.\nname: a\n")

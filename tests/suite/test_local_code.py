@@ -154,6 +154,7 @@ def test_a_file_that_changes_under_a_run_is_not_run(folder):
         registry.load("algorithm", "./code/still.py:Still", changed)
 
 
+@pytest.mark.slow
 def test_worker_processes_run_it_and_readers_do_not(folder, tmp_path):
     text = SUITE.replace("scenarios:", '  other: {use: "./code/still.py:Still"}\nscenarios:')
     (folder / "mine.yaml").write_text(text)
