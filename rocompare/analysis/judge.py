@@ -14,9 +14,11 @@ of a cell with all seeds at the optimum no question is. And rates are tested by 
 not by Boschloo's: alone, Boschloo's finds 16 of 20 against 20 of 20 where Fisher's needs 15, but
 its p-values do not depend on how many seeds succeed, so that every cell of a suite would count.
 
-What a cell's seeds could have found is measured too: :attr:`Answer.power` is the probability that
-the question is answered by *worse* if a share ``size`` of the successful seeds is lost, or if all
-values are worse by ``size``.
+What a cell's seeds could have found is measured too. :attr:`Answer.power` is the probability that
+the question is answered by *worse* if all values are worse by ``size``. For success it is the
+probability that a loss of a share ``size`` of the successful seeds is found, by the rate of
+successes or by the mean return, in which lost seeds show as well (``tests/simulate_check.py``
+prints it beside the share of simulated losses that are found).
 """
 
 from __future__ import annotations
@@ -209,7 +211,7 @@ def judge(cells: Mapping[tuple[str, str], Cell], settings: Settings) -> Judgemen
     verdicts = {
         name: Verdict(_state(own), tuple(own)) for name, own in zip(cells, answers, strict=True)
     }
-    tested = sum(bool(kind) and np.min(kind) <= settings.alpha for kind in attainable)
+    tested = sum(bool(kind) and bool(np.min(kind) <= settings.alpha) for kind in attainable)
     reachable = any(
         exact.significant(exact.smallest_p(*totals[one.cell], "less"), level)
         for one, level in zip(asked, levels, strict=True)
