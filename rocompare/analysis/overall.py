@@ -105,7 +105,7 @@ def render(found: Overall, form: str) -> str:
 def show(found: Overall, console: Console) -> None:
     """For the terminal."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    grid.add_column("algorithm")
+    grid.add_column("algorithm", no_wrap=True)
     for head in COLUMNS:
         grid.add_column(head, justify="right")
     for name, row in found.rows.items():

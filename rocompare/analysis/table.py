@@ -183,16 +183,31 @@ def return_table(
         if len(numbers):
             samples[cell.name] = _sample(statistic, numbers, len(rows), cell)
         entries[cell.name] = _with_statistic(entry, statistic, numbers, safe, optimal)
-    for place, seeds in failed_seeds.items():  # of these not one seed has a record
-        _, scenario, algorithm, _ = place.split("/")
-        if (algorithm, scenario) not in entries:
-            entry = Entry(math.nan, 0.0, 0, 0, failed=len(seeds), statistic=statistic)
-            entries[algorithm, scenario] = entry
+    _add_failed(entries, failed_seeds, statistic)
     scenarios = ordered((s for _, s in entries), [scenario for _, scenario in published])
     first = ["svnr", *(algorithm for algorithm, _ in published)]
     algorithms = ordered((a for a, _ in entries), first)
     _mark_best(entries, samples, scenarios)
-    if published:
+    notes += _explained(reference, scenarios)
+    notes += [f"Failed: {failure.place}: {failure.error}" for failure in results.failures]
+    return ReturnTable(algorithms, scenarios, entries, [*notes, *results.notes])
+
+
+def _add_failed(
+    entries: dict[tuple[str, str], Entry], failed: dict[str, set[int]], statistic: str
+) -> None:
+    """Entries of cells of which not one seed has a record."""
+    for place, seeds in failed.items():
+        _, scenario, algorithm, _ = place.split("/")
+        if (algorithm, scenario) not in entries:
+            entry = Entry(math.nan, 0.0, 0, 0, failed=len(seeds), statistic=statistic)
+            entries[algorithm, scenario] = entry
+
+
+def _explained(reference: str | None, scenarios: list[str]) -> list[str]:
+    """What signs in the table mean."""
+    notes = []
+    if reference is not None:
         notes.append(
             f"Second value: {reference}, as published. ↑ or ↓: our mean ± std lies wholly above "
             "or below it."
@@ -202,8 +217,7 @@ def return_table(
             "name@suite: suites that give one name to different parameters, budgets or "
             "evaluations, or that both have an algorithm."
         )
-    notes += [f"Failed: {failure.place}: {failure.error}" for failure in results.failures]
-    return ReturnTable(algorithms, scenarios, entries, [*notes, *results.notes])
+    return notes
 
 
 def _sample(statistic: str, numbers: Array, total: int, cell: StoredCell) -> Array:
