@@ -45,7 +45,7 @@ from rocompare.learn.kernels import stein_direction
 from rocompare.learn.nn import MLP, Activation, Adam, beside, seed_mean
 from rocompare.learn.replay import Replay
 from rocompare.learn.rng import Streams
-from rocompare.learn.schedule import cosine, geometric
+from rocompare.learn.schedule import cosine, geometric, linear
 from rocompare.learn.soft import soft_value, squashed_mixture
 
 
@@ -65,6 +65,14 @@ class MASQL(api.Algorithm):
             0.7, ge=0, le=1
         )
         """Share of the budget at which the fall of alpha ends."""
+        noise_anneal_start_fraction: Annotated[float, api.Search(0.5, 1, log=False)] = Field(
+            1.0, ge=0, le=1
+        )
+        """Share of the budget at which the policies' noise begins to shrink: its size
+        falls from 1 to 0 along a line, in training and in execution. At 1.0 it never does."""
+        noise_anneal_end_fraction: float = Field(0.95, ge=0, le=1)
+        """Share of the budget at which the policies' noise is gone: from then on they are
+        deterministic."""
         particles: int = Field(64, ge=2)
         """Joint actions sampled per agent and state, which the Stein direction moves together."""
         states: int = Field(64, gt=0)
@@ -77,7 +85,8 @@ class MASQL(api.Algorithm):
         """Joint actions of either kind, uniform and around the policy's, in the estimate of the
         soft value."""
         proposal_scale: float = Field(0.3, gt=0)
-        """Standard deviation, before tanh, of those around the policy's."""
+        """Standard deviation, before tanh, of the joint actions around the policy's in that
+        estimate."""
         policy_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.005, gt=0)
         """Learning rate of the policies at the start."""
         critic_lr: Annotated[float, api.Search(3e-3, 0.1)] = Field(0.01, gt=0)
@@ -120,6 +129,7 @@ class MASQL(api.Algorithm):
         self.policy_adam = Adam(self.policy, config.policy_lr)
         self.critic_adam = Adam(self.critic, config.critic_lr)
         self.replay = Replay(spec, config.buffer_size, seeds, device)
+        self.noise_size = torch.ones(())  # at the newest update
 
     def act(self, obs: Tensor, mode: api.Mode, progress: float) -> Tensor:
         n = self.spec.n_agents
@@ -128,6 +138,7 @@ class MASQL(api.Algorithm):
             noise = obs.new_zeros(obs.shape[0], *shape)
         else:
             noise = (self.explore if mode == "explore" else self.execute).normal(*shape)
+            noise = self._noise_size(progress) * noise
         with torch.no_grad():
             joint = self._sample(obs, noise).unflatten(-1, (n, -1))  # [S, N, E, N, A]
         own: Tensor = joint.diagonal(dim1=1, dim2=3).mT  # [S, E, N, A]
@@ -141,12 +152,20 @@ class MASQL(api.Algorithm):
         alpha = geometric(
             progress, c.alpha_start, c.alpha_end, c.alpha_start_fraction, c.alpha_end_fraction
         )
+        self.noise_size = torch.tensor(self._noise_size(progress))
         batch = self.replay.sample(c.batch_size)
         td_loss = self._td_loss(batch, alpha)
         self.critic_adam.step(td_loss, lr_factor)
         self.policy_adam.step(self._stein_loss(batch.obs[:, : c.states], alpha), lr_factor)
         self.target_critic.follow(self.critic, c.tau)
         return {"td_loss": td_loss.detach().mean(1)}
+
+    def _noise_size(self, progress: float) -> float:
+        """Factor on the policies' standard normal noise."""
+        c = self.config
+        return linear(
+            progress, 1.0, 0.0, c.noise_anneal_start_fraction, c.noise_anneal_end_fraction
+        )
 
     def _td_loss(self, batch: api.Batch, alpha: float) -> Tensor:
         """Soft Bellman error of each agent: ``[S, N]``."""
@@ -178,7 +197,8 @@ class MASQL(api.Algorithm):
 
     def _particles(self, obs: Tensor, k: int) -> Tensor:
         """``obs [S, B, N, O]`` -> each agent's own joint actions ``[S, N, B, K, N*A]``."""
-        noise = self.noise.normal(self.spec.n_agents, obs.shape[1] * k, self.joint_dim)
+        shape = self.spec.n_agents, obs.shape[1] * k, self.joint_dim
+        noise = self.noise_size * self.noise.normal(*shape)
         joint: Tensor = self._sample(obs.repeat_interleave(k, 1), noise).unflatten(2, (-1, k))
         return joint
 
@@ -195,5 +215,5 @@ class MASQL(api.Algorithm):
         """Draws of each agent's own policy of the joint action."""
         n = self.spec.n_agents
         obs = self.replay.sample(k, streams).obs.expand(-1, k, -1, -1)
-        joint = self._sample(obs, streams.normal(n, k, self.joint_dim))
+        joint = self._sample(obs, self.noise_size * streams.normal(n, k, self.joint_dim))
         return joint.view(*joint.shape[:3], n, -1).unsqueeze(2)  # [S, N, 1, K, N, A]

@@ -50,7 +50,7 @@ from rocompare.learn.nn import MLP, Activation, Adam, beside, seed_mean
 from rocompare.learn.replay import Replay
 from rocompare.learn.rng import Streams
 from rocompare.learn.ro import joint_of
-from rocompare.learn.schedule import cosine, geometric
+from rocompare.learn.schedule import cosine, geometric, linear
 from rocompare.learn.soft import soft_value, squashed_mixture
 
 Draw = Callable[..., Tensor]
@@ -73,6 +73,14 @@ class PR2(api.Algorithm):
             0.8, ge=0, le=1
         )
         """Share of the budget at which the fall of alpha ends."""
+        noise_anneal_start_fraction: Annotated[float, api.Search(0.5, 1, log=False)] = Field(
+            1.0, ge=0, le=1
+        )
+        """Share of the budget at which the policies' noise begins to shrink: its size
+        falls from 1 to 0 along a line, in training and in execution. At 1.0 it never does."""
+        noise_anneal_end_fraction: float = Field(0.95, ge=0, le=1)
+        """Share of the budget at which the policies' noise is gone: from then on they are
+        deterministic."""
         level: int = Field(1, gt=0)
         """Depth of the reasoning: at 2, an agent responds to how it believes the others would
         answer its action of level 1, and so on."""
@@ -113,6 +121,10 @@ class PR2(api.Algorithm):
 
     config: Config
 
+    @classmethod
+    def unfit(cls, spec: api.EnvSpec, config: PR2.Config) -> str:
+        return "" if spec.n_agents > 1 else "it models the other agents, and there are none"
+
     def __init__(
         self, spec: api.EnvSpec, config: PR2.Config, seeds: Sequence[int], device: torch.device
     ) -> None:
@@ -141,16 +153,17 @@ class PR2(api.Algorithm):
         self.rho_adam = Adam(self.rho, config.policy_lr)
         self.critic_adam = Adam(self.critic, config.critic_lr)
         self.replay = Replay(spec, config.buffer_size, seeds, device)
+        self.noise_size = torch.ones(())  # at the newest update
         # Row i: all agents, agent i first.
         agents = torch.arange(n, device=device)
         self.order = (agents[:, None] + agents) % n
 
     def act(self, obs: Tensor, mode: api.Mode, progress: float) -> Tensor:
         streams = self.explore if mode == "explore" else self.execute
-        scale = 0.0 if mode == "deterministic" else 1.0
+        size = 0.0 if mode == "deterministic" else self._noise_size(progress)
 
         def draw(*shape: int) -> Tensor:
-            return scale * streams.normal(*shape)
+            return size * streams.normal(*shape)
 
         with torch.no_grad():
             own = self._reason(obs, draw)[-1][..., : self.spec.action_dim]  # [S, N, E, A]
@@ -167,6 +180,7 @@ class PR2(api.Algorithm):
         alpha = geometric(
             progress, c.alpha_start, c.alpha_end, c.alpha_start_fraction, c.alpha_end_fraction
         )
+        self.noise_size = torch.tensor(self._noise_size(progress))
         batch = self.replay.sample(c.batch_size)
         td_loss = self._td_loss(batch, alpha)
         self.critic_adam.step(td_loss, lr_factor)
@@ -176,13 +190,20 @@ class PR2(api.Algorithm):
         self.target_critic.follow(self.critic, c.tau)
         return {"td_loss": td_loss.detach().mean(1)}
 
+    def _noise_size(self, progress: float) -> float:
+        """Factor on the policies' standard normal noise."""
+        c = self.config
+        return linear(
+            progress, 1.0, 0.0, c.noise_anneal_start_fraction, c.noise_anneal_end_fraction
+        )
+
     def _td_loss(self, batch: api.Batch, alpha: float) -> Tensor:
         """Soft Bellman error of each agent: ``[S, N]``."""
         q_target = batch.reward.unsqueeze(1)  # [S, 1, B]
         if self.spec.horizon > 1:  # a one-step game has nothing to bootstrap
             discount = self.config.gamma * (1 - batch.terminated).unsqueeze(1)
             with torch.no_grad():
-                final = self._reason(batch.next_obs, self.noise.normal)[-1]
+                final = self._reason(batch.next_obs, self._draw)[-1]
                 own = final[..., : self.spec.action_dim]
                 q_target = q_target + discount * self._soft_marginal(batch.next_obs, own, alpha)
         joint = batch.action[:, :, self.order].transpose(1, 2).flatten(3)  # [S, N, B, N*A]
@@ -205,7 +226,7 @@ class PR2(api.Algorithm):
         m = self.config.particles if self.stochastic else 1
         rows = obs.repeat_interleave(m, 1)  # [S, B*M, N, O]
         policy_loss = rho_loss = obs.new_zeros(())
-        for level, joint in enumerate(self._reason(rows, self.noise.normal, m)):
+        for level, joint in enumerate(self._reason(rows, self._draw, m)):
             answers = self._answer(rows, joint[..., :a].detach(), self.noise.normal, k)
             answers = answers.unflatten(2, (-1, m, k))  # [S, N, B, M, K, (N-1)*A]
             own, heard = joint.unflatten(2, (-1, m)).unsqueeze(4).split([a, self.others_dim], -1)
@@ -225,6 +246,11 @@ class PR2(api.Algorithm):
             policy_loss = policy_loss - seed_mean((own.squeeze(4) * uphill).sum(-1), keep=2)
             rho_loss = rho_loss - seed_mean((answers * direction).sum(-1), keep=2)
         return policy_loss, rho_loss
+
+    def _draw(self, *shape: int) -> Tensor:
+        """The policies' noise in training. The samples of rho_i that losses and values average over
+        keep their full noise: they stand for all that the others may do."""
+        return self.noise_size * self.noise.normal(*shape)
 
     def _reason(self, obs: Tensor, draw: Draw, m: int = 1) -> list[Tensor]:
         """Each level's own action, and those of the others that it responds to.

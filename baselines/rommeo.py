@@ -44,7 +44,7 @@ from rocompare.learn.nn import MLP, Activation, Adam, seed_mean
 from rocompare.learn.replay import Replay
 from rocompare.learn.rng import Streams
 from rocompare.learn.ro import joint_of
-from rocompare.learn.schedule import cosine, geometric
+from rocompare.learn.schedule import cosine, geometric, linear
 from rocompare.learn.soft import Squashed
 
 EDGE = 1 - 1e-6
@@ -64,6 +64,14 @@ class ROMMEO(api.Algorithm):
             0.8, ge=0, le=1
         )
         """Share of the budget at which the geometric fall of alpha ends."""
+        noise_anneal_start_fraction: Annotated[float, api.Search(0.5, 1, log=False)] = Field(
+            1.0, ge=0, le=1
+        )
+        """Share of the budget at which the policies' noise begins to shrink: its size
+        falls from 1 to 0 along a line, in training and in execution. At 1.0 it never does."""
+        noise_anneal_end_fraction: float = Field(0.95, ge=0, le=1)
+        """Share of the budget at which the policies' noise is gone: from then on they are
+        deterministic."""
         prior_window: int = Field(128, gt=0)
         """Newest joint actions that the prior is fitted to, per seed."""
         model_lr: Annotated[float, api.Search(1e-5, 0.03)] = Field(5e-5, gt=0)
@@ -90,6 +98,10 @@ class ROMMEO(api.Algorithm):
         """Factor on a critic's output, in units of reward: about the size of the returns."""
 
     config: Config
+
+    @classmethod
+    def unfit(cls, spec: api.EnvSpec, config: ROMMEO.Config) -> str:
+        return "" if spec.n_agents > 1 else "it models the other agents, and there are none"
 
     def __init__(
         self, spec: api.EnvSpec, config: ROMMEO.Config, seeds: Sequence[int], device: torch.device
@@ -119,6 +131,7 @@ class ROMMEO(api.Algorithm):
         self.policy_adam = Adam(self.policy, config.policy_lr, config.max_grad_norm)
         self.critic_adam = Adam(self.critic, config.critic_lr, config.max_grad_norm)
         self.replay = Replay(spec, config.buffer_size, seeds, device)
+        self.noise_size = torch.ones(())  # at the newest update
         # The newest joint actions, and what they were responses to: (o_i, u_i) of every agent.
         self.recent = torch.zeros(n_seeds, 0, n, o + a, device=device)
         # Row i: the agents other than i, in order.
@@ -130,6 +143,7 @@ class ROMMEO(api.Algorithm):
             noise = obs.new_zeros(obs.shape[0], *shape)
         else:
             noise = (self.explore if mode == "explore" else self.execute).normal(*shape)
+            noise = self._noise_size(progress) * noise
         with torch.no_grad():
             *_, own = self._imagine(obs.transpose(1, 2), noise.transpose(1, 2))
         return torch.tanh(own).transpose(1, 2)
@@ -144,6 +158,7 @@ class ROMMEO(api.Algorithm):
         alpha = geometric(
             progress, c.alpha_start, c.alpha_end, c.learning_starts_fraction, c.alpha_end_fraction
         )
+        self.noise_size = torch.tensor(self._noise_size(progress))
         batch = self.replay.sample(c.batch_size)
         self.prior_adam.step(self._prior_loss(), lr_factor)
         td_loss = self._td_loss(batch, alpha)
@@ -155,6 +170,13 @@ class ROMMEO(api.Algorithm):
         self.policy_adam.apply(for_policy, lr_factor)
         self.target_critic.follow(self.critic, c.tau)
         return {"td_loss": td_loss.detach().mean(1), "soft_value": seed_mean(value.detach())}
+
+    def _noise_size(self, progress: float) -> float:
+        """Factor on the standard normal noise of policies and models."""
+        c = self.config
+        return linear(
+            progress, 1.0, 0.0, c.noise_anneal_start_fraction, c.noise_anneal_end_fraction
+        )
 
     def _prior_loss(self) -> Tensor:
         """Minus the log-likelihood of the others' recent actions: ``[S, N]``."""
@@ -182,9 +204,14 @@ class ROMMEO(api.Algorithm):
         """``[S, N, rows]`` samples of V at ``obs [S, rows or 1, N, O]``: minus the model's loss."""
         n, own_obs = self.spec.n_agents, obs.transpose(1, 2)
         noise = self.noise.normal(n, rows, n * self.spec.action_dim)
-        rho, others, pi, own = self._imagine(own_obs, noise)
-        prior = Squashed.of(self.prior(own_obs, frozen=True))
+        rho, others, pi, own = self._imagine(own_obs, self.noise_size * noise)
         q = self._q(critic, obs, torch.tanh(own), torch.tanh(others), frozen=True)
+        if self.noise_size < 1:
+            # The critic judges what is executed. Entropy and divergence stay those of full noise:
+            # of ever narrower distributions they would grow without bounds.
+            a = self.spec.action_dim
+            own, others = pi.draw(noise[..., :a]), rho.draw(noise[..., a:])
+        prior = Squashed.of(self.prior(own_obs, frozen=True))
         divergence = rho.log_prob(others) - prior.log_prob(others)
         return q - alpha * pi.log_prob(own) - divergence
 
@@ -219,5 +246,6 @@ class ROMMEO(api.Algorithm):
         n, a = self.spec.n_agents, self.spec.action_dim
         obs = self.replay.sample(k, streams).obs
         rho = Squashed.of(self.model(obs.transpose(1, 2)))
-        others = torch.tanh(rho.draw(streams.normal(n, k, (n - 1) * a)))
+        noise = self.noise_size * streams.normal(n, k, (n - 1) * a)
+        others = torch.tanh(rho.draw(noise))
         return joint_of(others, self.rest, k)

@@ -230,10 +230,19 @@ class Algorithm(ABC):
     def __init__(
         self, spec: EnvSpec, config: Any, seeds: Sequence[int], device: torch.device
     ) -> None:
+        reason = self.unfit(spec, config)
+        if reason:
+            raise ValueError(f"{type(self).__name__} cannot play here: {reason}")
         self.spec = spec
         self.config = config
         self.seeds = tuple(seeds)
         self.device = device
+
+    @classmethod
+    def unfit(cls, spec: EnvSpec, config: Any) -> str:
+        """Why the algorithm cannot play in such an environment with these hyperparameters, or
+        nothing. A suite that pairs the two is refused with this reason."""
+        return ""
 
     @abstractmethod
     def act(self, obs: Tensor, mode: Mode, progress: float) -> Tensor:

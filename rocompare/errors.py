@@ -17,12 +17,12 @@ def printable(text: object, limit: int = MAX_TEXT) -> str:
     ``limit`` letters loses its middle: messages say first where something is, and last what to do.
     """
     text = str(text)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     if len(text) > limit:
         tail = limit // 3
         text = f"{text[: limit - tail - 5]} ... {text[-tail:]}"
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return text
 
 
 class UserError(ValueError):

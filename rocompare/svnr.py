@@ -36,6 +36,11 @@ Choices where the abstract is silent, and deviations:
   counted as 1: half of the proposals are uniform, half lie around the policy's samples, and the
   weights use the exact density of this mixture. With few ``value_samples`` the estimate falls short
   of V where alpha is low and the policy is off the peak.
+- The size of the noise, own and heard, falls to 0 late in the budget. Theorem 3.2 has the policy
+  become deterministic as alpha falls, but at any alpha above 0 two equal optima stay an even mixture
+  of both, which agents without common randomness miscoordinate on. Annealing alpha further does not
+  change that; without noise agents cannot but agree, and the three ways to execute become one.
+- One round by default: execution is a single forward pass, in which agents hear nobody.
 - f_i takes agent i's own observation in place of s; learning rates decay along a cosine; the
   critic's inputs and outputs are scaled, as for every algorithm here.
 """
@@ -43,10 +48,10 @@ Choices where the abstract is silent, and deviations:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from rocompare import api
@@ -54,8 +59,33 @@ from rocompare.learn.kernels import stein_direction
 from rocompare.learn.nn import MLP, Activation, Adam, seed_mean
 from rocompare.learn.replay import Replay
 from rocompare.learn.rng import Streams
-from rocompare.learn.schedule import cosine, geometric
+from rocompare.learn.schedule import cosine, geometric, linear
 from rocompare.learn.soft import soft_value, squashed_mixture
+
+
+def _check_hears(value: Any) -> Any:
+    """A suite's lists of agents, as tuples; a name is for pydantic to check."""
+    if value in ("nested", "own"):
+        return value
+    rows: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(row, list | tuple) for row in rows):
+        raise ValueError(
+            "expected nested, own, or for each agent a list of those it hears: [[], [1], [1, 2]]"
+        )
+    agents = range(1, len(rows) + 1)
+    for i, row in zip(agents, rows, strict=True):
+        others = [j for j in agents if j != i]
+        if not all(type(j) is int and j in others for j in row) or len({*row}) < len(row):
+            raise ValueError(
+                f"agent {i} is to hear {list(row)!r:.80}, but of {len(agents)} agents, one for "
+                f"each list, it can hear {others}, each once"
+            )
+    return tuple(tuple(row) for row in rows)
+
+
+Hears = Annotated[
+    tuple[tuple[int, ...], ...] | Literal["nested", "own"], BeforeValidator(_check_hears)
+]
 
 
 class SVNR(api.Algorithm):
@@ -63,7 +93,7 @@ class SVNR(api.Algorithm):
     shares_noise = True
 
     class Config(api.OffPolicyConfig):
-        random_fraction: Annotated[float, api.Search(0.1, 0.5, log=False)] = Field(0.2, ge=0, le=1)
+        random_fraction: Annotated[float, api.Search(0.1, 0.5, log=False)] = Field(0.4, ge=0, le=1)
         """Share of the budget, from the start, in which actions are uniform over the action box."""
         alpha_start: Annotated[float, api.Search(3, 300)] = Field(30.0, gt=0)
         """Entropy temperature until ``alpha_start_fraction``, in units of reward: the higher, the
@@ -71,12 +101,20 @@ class SVNR(api.Algorithm):
         alpha_end: Annotated[float, api.Search(0.03, 1)] = Field(0.1, gt=0)
         """Entropy temperature from ``alpha_end_fraction`` on: the lower, the nearer the policy
         comes to playing the best joint actions alone."""
-        alpha_start_fraction: float = Field(0.1, ge=0, le=1)
+        alpha_start_fraction: float = Field(0.3, ge=0, le=1)
         """Share of the budget at which the geometric fall of alpha begins."""
         alpha_end_fraction: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(
-            0.8, ge=0, le=1
+            0.9, ge=0, le=1
         )
         """Share of the budget at which the fall of alpha ends."""
+        noise_anneal_start_fraction: Annotated[float, api.Search(0.5, 1, log=False)] = Field(
+            0.7, ge=0, le=1
+        )
+        """Share of the budget at which the policies' noise, own and heard, begins to shrink: its
+        size falls from 1 to 0 along a line, in training and in execution. At 1.0 it never does."""
+        noise_anneal_end_fraction: float = Field(0.95, ge=0, le=1)
+        """Share of the budget at which the policies' noise is gone: from then on they are
+        deterministic."""
         particles: int = Field(32, ge=2)
         """Joint actions sampled per state, which the Stein direction moves together."""
         split_particles: bool = False
@@ -84,22 +122,26 @@ class SVNR(api.Algorithm):
         states: int = Field(64, gt=0)
         """States of the batch for which particles are sampled. A constant observation is a single
         state, whatever this number."""
-        kernel: Literal["nested", "full", "own"] = "nested"
-        """Whose actions agent i's kernel compares: its own and those of the agents before it, all
-        agents', or its own alone."""
-        hears: Literal["nested", "own"] = "nested"
-        """Whose noise an agent acts on: its own and that of the agents before it, or its own."""
+        hears: Hears = "nested"
+        """Whom an agent hears besides itself: all agents before it (nested), nobody (own), or those
+        in a list for each agent, counted from 1. With [[], [1], [2]] agent 2 hears agent 1, and
+        agent 3 hears agent 2."""
+        kernel: Literal["nested", "heard", "full", "own"] = "nested"
+        """Whose actions an agent's kernel compares: its own and those of all agents before it
+        (nested), its own and those of whom it hears (heard), all agents' (full), or its own alone
+        (own)."""
         bandwidth: Annotated[float, api.Search(0.3, 3)] = Field(1.0, gt=0)
         """Factor on the kernel's bandwidth, which the median of the particles' squared distances
         sets."""
-        rounds: int = Field(2, gt=0)
+        rounds: int = Field(1, gt=0)
         """Negotiation rounds. In the first, agents hear noise; in each later one, the proposals of
         the round before."""
         value_samples: int = Field(2, gt=0)
         """Joint actions of either kind, uniform and around the policy's, in the estimate of the
         soft value."""
         proposal_scale: float = Field(0.3, gt=0)
-        """Standard deviation, before tanh, of those around the policy's."""
+        """Standard deviation, before tanh, of the joint actions around the policy's in that
+        estimate."""
         policy_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.01, gt=0)
         """Learning rate of the policies at the start."""
         critic_lr: Annotated[float, api.Search(3e-3, 0.1)] = Field(0.02, gt=0)
@@ -116,6 +158,12 @@ class SVNR(api.Algorithm):
         """Factor on the critic's output, in units of reward: about the size of the returns."""
 
     config: Config
+
+    @classmethod
+    def unfit(cls, spec: api.EnvSpec, config: SVNR.Config) -> str:
+        if isinstance(config.hears, str) or len(config.hears) == spec.n_agents:
+            return ""
+        return f"'hears' has {len(config.hears)} lists for {spec.n_agents} agents"
 
     def __init__(
         self, spec: api.EnvSpec, config: SVNR.Config, seeds: Sequence[int], device: torch.device
@@ -141,25 +189,31 @@ class SVNR(api.Algorithm):
         self.policy_adam = Adam(self.policy, config.policy_lr)
         self.critic_adam = Adam(self.critic, config.critic_lr)
         self.replay = Replay(spec, config.buffer_size, seeds, device)
+        self.noise_size = torch.ones(())  # at the newest update
         # Row i: which agents concern agent i.
         own = torch.eye(n, device=device)
         everyone = torch.ones(n, n, device=device)
         nested = everyone.tril()
         heard = nested - own if config.hears == "nested" else torch.zeros_like(own)
+        if not isinstance(config.hears, str):
+            for i, others in enumerate(config.hears):
+                for j in others:
+                    heard[i, j - 1] = 1
         self.own = own[:, None, :, None]  # [N, 1, N, 1]
         self.heard = heard[:, None, :, None]
-        self.mask = {"nested": nested, "full": everyone, "own": own}[config.kernel]
+        kernels = {"nested": nested, "heard": own + heard, "full": everyone, "own": own}
+        self.mask = kernels[config.kernel]
 
     def act(self, obs: Tensor, mode: api.Mode, progress: float) -> Tensor:
-        n = self.spec.n_agents
+        n, size = self.spec.n_agents, self._noise_size(progress)
         shape = obs.shape[1], n, self.spec.action_dim
         with torch.no_grad():
             if mode == "decentralised":
-                return self._act_alone(obs, self.private.normal(n, *shape))
+                return self._act_alone(obs, size * self.private.normal(n, *shape))
             if mode == "deterministic":
                 noise = obs.new_zeros(obs.shape[0], *shape)
             else:
-                noise = (self.explore if mode == "explore" else self.shared).normal(*shape)
+                noise = size * (self.explore if mode == "explore" else self.shared).normal(*shape)
             return self._negotiate(obs, noise, self.config.rounds)
 
     def observe(self, transition: api.Transition) -> None:
@@ -170,12 +224,20 @@ class SVNR(api.Algorithm):
         alpha = geometric(
             progress, c.alpha_start, c.alpha_end, c.alpha_start_fraction, c.alpha_end_fraction
         )
+        self.noise_size = torch.tensor(self._noise_size(progress))
         batch = self.replay.sample(c.batch_size)
         td_loss = self._td_loss(batch, alpha)
         self.critic_adam.step(td_loss, lr_factor)
         self.policy_adam.step(self._stein_loss(batch.obs[:, : c.states], alpha), lr_factor)
         self.target_critic.follow(self.critic, c.tau)
         return {"td_loss": td_loss.detach()}
+
+    def _noise_size(self, progress: float) -> float:
+        """Factor on the policies' standard normal noise."""
+        c = self.config
+        return linear(
+            progress, 1.0, 0.0, c.noise_anneal_start_fraction, c.noise_anneal_end_fraction
+        )
 
     def _td_loss(self, batch: api.Batch, alpha: float) -> Tensor:
         """Soft Bellman error, section 4: ``[S]``."""
@@ -216,7 +278,7 @@ class SVNR(api.Algorithm):
     def _particles(self, obs: Tensor, k: int) -> Tensor:
         """Samples of the policy for ``obs [S, B, N, O]``: joint actions ``[S, B, K, N, A]``."""
         _, b, n, _ = obs.shape
-        noise = self.noise.normal(b * k, n, self.spec.action_dim)
+        noise = self.noise_size * self.noise.normal(b * k, n, self.spec.action_dim)
         rows = obs.repeat_interleave(k, 1)
         return self._negotiate(rows, noise, self.config.rounds).view(-1, b, k, *noise.shape[-2:])
 
@@ -270,5 +332,6 @@ class SVNR(api.Algorithm):
         """Draws of the negotiated joint policy: every agent perceives the same one."""
         n, a = self.spec.n_agents, self.spec.action_dim
         obs = self.replay.sample(k, streams).obs.expand(-1, k, -1, -1)
-        joint = self._negotiate(obs, streams.normal(k, n, a), self.config.rounds)
+        noise = self.noise_size * streams.normal(k, n, a)
+        joint = self._negotiate(obs, noise, self.config.rounds)
         return joint[:, None, None].expand(-1, n, -1, -1, -1, -1)

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from rocompare.learn.rng import Streams
 from rocompare.suite import registry
 from tests.baselines.support import update
 from tests.support.helpers import CPU, fill, make_batch, make_spec
@@ -16,11 +17,14 @@ SEEDS = (0, 1)
 SCHEDULES = {
     "alpha_start": 8.0, "alpha_end": 0.5,
     "alpha_start_fraction": 0.2, "alpha_end_fraction": 0.6,
+    "noise_anneal_start_fraction": 0.2, "noise_anneal_end_fraction": 0.6,
     "noise_start": 1.0, "noise_end": 0.25, "noise_end_fraction": 0.8,
     "learning_starts_fraction": 0.2, "lr_end_factor": 0.1, "max_grad_norm": 1e9, "tau": 0.25,
 }  # fmt: skip
 PROGRESS, ALPHA, NOISE, LR_FACTOR = 0.4, 2.0, 0.5, 0.1 + 0.45 * (1 + math.cos(0.4 * math.pi))
-"""Half way between 0.2 and 0.6, between 0 and 0.8, and 0.4 of a cosine."""
+"""Half way between 0.2 and 0.6 and between 0 and 0.8, for either kind of noise, and 0.4 of a cosine.
+"""
+ANNEALED = ("svnr", "masql", "pr2", "rommeo")
 
 
 def make(name, spec=None, **config):
@@ -84,6 +88,8 @@ def test_an_update_descends_each_loss_at_the_scheduled_rate_and_temperature(name
     updated, expected = make(name, **few), make(name, **few)
     batch = make_batch(updated.spec, SEEDS)
     fill(expected, batch)  # ROMMEO's prior learns from what was observed
+    if name in ANNEALED:
+        expected.noise_size = torch.tensor(NOISE)
     before = {key: network.flat.clone() for key, network in targets(expected).items()}
     update(updated, batch, PROGRESS, **extras_of(updated, batch))
     for networks, loss in UPDATES[name]:
@@ -116,6 +122,54 @@ def test_exploration_noise_falls_and_execution_has_none(name):
         inside = noise[(mean + scale * noise).abs() < 0.999]
         # Normal, as far as it was not clipped: half of it within 0.6745 of 0.
         assert (inside.abs() < 0.3).float().sum() / noise.numel() == pytest.approx(0.2358, abs=0.01)
+
+
+def halve(streams):
+    """Let ``streams`` hand out normal numbers of half their size."""
+    normal = streams.normal
+    streams.normal = lambda *shape: 0.5 * normal(*shape)
+
+
+@pytest.mark.parametrize("name", ANNEALED)
+def test_the_policies_noise_shrinks_to_nothing(name):
+    obs = torch.zeros(2, 5, 3, 2)
+    for mode in ("explore", "decentralised", "shared"):
+        algorithm, plain = make(name), make(name)
+        for part in vars(plain).values():
+            if isinstance(part, Streams):
+                halve(part)
+        acted = algorithm.act(obs, mode, PROGRESS)
+        assert torch.equal(acted, plain.act(obs, mode, 0.2))
+        quiet = algorithm.act(obs, "deterministic", 0.2)
+        assert not torch.equal(acted, quiet)
+        for end in (mode, "deterministic"):
+            torch.testing.assert_close(algorithm.act(obs, end, 0.6), quiet)
+
+
+@pytest.mark.parametrize("name", ["svnr", "masql"])
+def test_particles_are_of_the_noise_that_is_executed(name):
+    algorithm, plain = make(name), make(name)
+    algorithm.noise_size = torch.tensor(0.5)
+    halve(plain.noise)
+    obs = make_batch(plain.spec, SEEDS, size=3).obs
+    got, expected = (a._stein_loss(obs, ALPHA) for a in (algorithm, plain))
+    torch.testing.assert_close(got, expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["svnr", "masql", "rommeo"])
+def test_beliefs_are_of_the_noise_that_is_executed(name):
+    spec = make_spec(horizon=1, constant_obs=True)
+    algorithm = make(name, spec)
+    fill(algorithm, make_batch(spec, SEEDS))
+    own = torch.zeros(2, 3, 1, 2)
+
+    def drawn(size):
+        algorithm.noise_size = torch.tensor(size)
+        return algorithm.beliefs(own, 50, Streams(SEEDS, "beliefs")).std(3)
+
+    assert drawn(0.0).max() < 1e-7
+    assert (drawn(0.1).sum((2, 3, 4)) < 0.5 * drawn(1.0).sum((2, 3, 4))).all()
 
 
 @pytest.mark.parametrize("name", UPDATES)

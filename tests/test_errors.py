@@ -31,6 +31,7 @@ def test_a_long_text_keeps_where_and_what_to_do():
     assert " ... " in shown
     assert printable("x" * 20, limit=20) == "x" * 20
     assert len(printable("x" * 21, limit=20)) == 20
+    assert len(printable("x" * 19 + "\x1b", limit=20)) == 20  # shown with four letters
 
 
 def test_every_message_of_an_error_is_one_line():

@@ -202,7 +202,7 @@ def _refuse_other_conditions(both: list[Name], old: _Side, now: _Side) -> None:
 def _unreachable(pairs: dict[Name, Cell], alpha: float) -> str:
     n, m = max(
         ((cell.new.total, cell.reference.total) for cell in pairs.values()),
-        key=lambda sizes: -smallest_p(*sizes, "less"),
+        key=lambda sizes: -smallest_p(sizes[0], sizes[1], "less"),
     )
     over = f" over {len(pairs)} cells" if len(pairs) > 1 else ""
     needed = seeds_needed(alpha / len(pairs), "less")

@@ -21,18 +21,16 @@ values are worse by ``size``.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-import scipy.special
-import scipy.stats
 
 from rocompare.analysis import exact
-from rocompare.analysis.exact import Alternative, Array, Attainable, Family, Statistic
+from rocompare.analysis.exact import Alternative, Array, Attainable, Statistic
+from rocompare.analysis.power import Lost, Moved, Room, shift_powers
 
 State = Literal["pass", "regressed", "inconclusive", "unguarded"]
 Question = Literal[
@@ -41,8 +39,8 @@ Question = Literal[
 QUESTIONS = ("return", "success", "auc", "steps-to-success", "std")
 """What may be asked for. The others follow: the return of successes if returns and successes are
 asked for, and divergence always."""
-GUARDED = 0.5
-"""A question has a say if its power is at least this: it would more likely than not have found a
+GUARDED = 0.8
+"""A question has a say if its power is at least this: in four cases of five it would have found a
 regression of the size asked for."""
 AMONG_SUCCESSES = 0.25
 """The tolerance for the return of successes, and the size of its regression, are this share of the
@@ -190,8 +188,7 @@ def judge(cells: Mapping[tuple[str, str], Cell], settings: Settings) -> Judgemen
     attainable = [_attainable(one, *totals[one.cell]) for one in asked]
     p_values = _p_values(asked, falls)
     adjusted = exact.holm(p_values, attainable)
-    levels = _levels(asked, attainable, settings.alpha)
-    powers = _powers(asked, levels)
+    powers, levels = _powers(asked, attainable, settings.alpha)
     answers: list[list[Answer]] = [[] for _ in cells]
     for i, one in enumerate(asked):
         before, after = (_SHOWN.get(one.question, lambda x: x)(x) for x in measured[i])
@@ -223,8 +220,10 @@ def judge(cells: Mapping[tuple[str, str], Cell], settings: Settings) -> Judgemen
 def _state(answers: Sequence[Answer]) -> State:
     if any(answer.significant for answer in answers):
         return "regressed"
-    fallen = [answer for answer in answers if answer.beyond]
-    if any(answer.power >= GUARDED for answer in fallen):
+    fallen = {answer.question: answer.power for answer in answers if answer.beyond}
+    if "return" in fallen:  # lost seeds show in the mean return too
+        fallen |= {a.question: a.power for a in answers if a.question == "success"}
+    if any(power >= GUARDED for power in fallen.values()):
         return "inconclusive"
     return "unguarded" if fallen else "pass"
 
@@ -307,29 +306,30 @@ def _p_values(asked: Sequence[_Asked], falls: Sequence[float]) -> list[float]:
     return p_values
 
 
-def _levels(asked: Sequence[_Asked], attainable: Sequence[Attainable], alpha: float) -> list[float]:
-    """Of each question, the largest p-value that would be significant under the regression that
-    power is measured for: beside all other questions, and with those of the same cell that this
-    regression moves able to give any p-value."""
+def _powers(
+    asked: Sequence[_Asked], attainable: Sequence[Attainable], alpha: float
+) -> tuple[list[float], list[float]]:
+    """Of each question the power, and the level at which it would be significant."""
+    room = Room(attainable, alpha)
     own: dict[int, list[int]] = {}
     for i, one in enumerate(asked):
         own.setdefault(one.cell, []).append(i)
-    moved = [
-        tuple(attainable[i] for i in own[one.cell] if _moves(one.question, asked[i].question))
-        for one in asked
-    ]
-    family = Family(attainable)
-    keys = list(dict.fromkeys(moved))
-    low, high = np.zeros(len(keys)), np.full(len(keys), alpha)
-    for _ in range(50):  # what is spent grows with the level
-        middle = (low + high) / 2
-        spent = family.spent(middle)
-        for i, kinds in enumerate(keys):
-            spent[i] += sum(middle[i] - exact.largest_up_to(kind, middle[i]) for kind in kinds)
-        enough = spent <= alpha
-        low, high = np.where(enough, middle, low), np.where(enough, high, middle)
-    level = dict(zip(keys, high.tolist(), strict=True))
-    return [level[kinds] for kinds in moved]
+    moved, losses = [], []
+    for one in asked:
+        mine = [j for j in own[one.cell] if _moves(one.question, asked[j].question)]
+        now = tuple(attainable[j] for j in mine)
+        moved.append(Moved(now, len(mine)))
+        if one.is_rate:
+            _, n, good, m = one.counts
+            first = asked[own[one.cell][0]]
+            returns = one.question == "success" and first.question == "return"
+            returns = returns and _tells_apart(first.reference)
+            rest = Moved(now, len(mine) - 1)
+            losses.append(Lost(rest, good, m, n, one.size, one.limit, returns))
+    levels, lost = room.levels(moved), iter(room.powers(losses))
+    shifted = _shift_powers(asked, levels)
+    powers = [next(lost) if one.is_rate else shifted[i] for i, one in enumerate(asked)]
+    return powers, levels
 
 
 def _moves(regression: Question, question: Question) -> bool:
@@ -341,49 +341,27 @@ def _moves(regression: Question, question: Question) -> bool:
     return question != "diverged"
 
 
-def _powers(asked: Sequence[_Asked], levels: Sequence[float]) -> list[float]:
+def _tells_apart(returns: Array) -> bool:
+    """Whether most of the returns are different."""
+    return len(np.unique(returns)) > len(returns) / 2
+
+
+def _shift_powers(asked: Sequence[_Asked], levels: Sequence[float]) -> list[float]:
+    """NaN where a sample has fewer than two seeds."""
     powers = np.full(len(asked), math.nan)
-    values = []
-    for i, one in enumerate(asked):
-        if one.is_rate:
-            _, n, s, m = one.counts
-            powers[i] = _rate_power(s, m, n, one.size, one.limit, levels[i])
-        elif min(len(one.new), len(one.reference)) > 1:
-            values.append(i)
-    if values:
-        sizes, limits = np.array([(asked[i].size, asked[i].limit) for i in values]).T
-        error, freedom = np.array([_error(asked[i]) for i in values]).T
-        needed = -scipy.special.stdtrit(freedom, np.array([levels[i] for i in values])) * error
-        margin = sizes - np.maximum(limits, needed)
-        # Without any scatter the fall is what it is.
-        distance = np.where(error > 0, margin / np.where(error > 0, error, 1), margin * math.inf)
-        powers[values] = scipy.special.ndtr(np.nan_to_num(distance, nan=-math.inf))
+    rows = [i for i, one in enumerate(asked) if min(len(one.new), len(one.reference)) > 1]
+    if rows:
+        error, freedom = np.array([_error(asked[i]) for i in rows]).T
+        size, limit = np.array([(asked[i].size, asked[i].limit) for i in rows]).T
+        level = np.array([levels[i] for i in rows])
+        powers[rows] = shift_powers(size, limit, level, error, freedom)
     return [float(power) for power in powers]
 
 
 def _error(one: _Asked) -> tuple[float, float]:
-    """Standard error of the fall, and its degrees of freedom, as for normal samples."""
+    """Standard error of the fall, and its degrees of freedom."""
     n, m = len(one.new), len(one.reference)
     freedom = n + m - 2
     pooled = ((n - 1) * one.new.var(ddof=1) + (m - 1) * one.reference.var(ddof=1)) / freedom
     per_seed = 1 / (2 * n - 2) + 1 / (2 * m - 2) if one.question == "std" else 1 / n + 1 / m
     return math.sqrt(pooled * per_seed), freedom
-
-
-@functools.lru_cache(maxsize=65_536)
-def _rate_power(good: int, m: int, n: int, size: float, limit: float, level: float) -> float:
-    """Probability that ``n`` new seeds show a fall from ``good`` of ``m`` by a share ``size``."""
-    if not good:
-        return math.nan  # there is nothing to lose
-    k = np.arange(n + 1)
-    p_values = _rate_p_values(good, m, n)
-    shown = k[(good / m - k / n > limit + 1e-9) & (p_values <= level * (1 + 1e-9))]
-    most = int(shown.max(initial=-1))
-    return float(scipy.stats.binom.cdf(most, n, good / m * (1 - size)))
-
-
-@functools.lru_cache(maxsize=4_096)
-def _rate_p_values(good: int, m: int, n: int) -> Array:
-    """``[n + 1]``: Fisher's p-value if so many of the new seeds are good."""
-    k = np.arange(n + 1)
-    return np.asarray(scipy.stats.hypergeom.cdf(k, n + m, good + k, n))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ import yaml
 from rocompare import __version__
 from rocompare.analysis import plots, stats
 from rocompare.analysis.plots import Cell, Data, Watch
+from rocompare.analysis.plots.data import in_order
 from rocompare.analysis.plots.style import untuned
 from rocompare.analysis.samples import differences
 from rocompare.analysis.table import DEFINITION, EXECUTION_WORDS, SUCCESS, load_reference
@@ -51,6 +53,7 @@ def write_report(
     watch: Watch = lambda done, of: None,
 ) -> list[str]:
     """Write the page on the results below ``path`` to ``out``; returns what they lack."""
+    files.check_out(out)
     page, notes = report_page(path, only=only, against=against, watch=watch)
     files.write_out(out, page)
     return notes
@@ -82,7 +85,6 @@ def report_page(
     environment.filters["breakable"] = _breakable
     style, script = _part("report.css"), _part("report.js")
     suites = dict.fromkeys(cell.stored.suite for cell in data.cells.values())
-    notes = [printable(note) for note in data.notes]
     page = environment.get_template("report.html.j2").render(
         title=printable(f"rocompare: {', '.join(suites) or 'no finished seeds'}"),
         style=markupsafe.Markup(style),
@@ -90,7 +92,7 @@ def report_page(
         script=markupsafe.Markup(script),
         script_hash=_hash(script),
         result=_result(data),
-        notes=notes,
+        notes=data.notes,
         change=old and _change(data, old, against),
         overall=overall,
         scenarios=list(scenarios.items()),
@@ -99,7 +101,7 @@ def report_page(
         configurations=[_configuration(cell) for cell in data.cells.values()],
         version=__version__,
     )
-    return page, notes
+    return page, data.notes
 
 
 def _breakable(name: str) -> markupsafe.Markup:
@@ -181,10 +183,13 @@ def _published(returns: Any, mean: float, std: float) -> str:
 
 def _change(data: Data, old: Data, against: object) -> dict[str, Any]:
     """What became of each cell since the results in ``against``."""
-    rows, notes = [], [f"there: {printable(note)}" for note in old.notes]
-    for name in dict.fromkeys([*old.cells, *data.cells]):
-        algorithm, scenario = name
-        before, now = old.cells.get(name), data.cells.get(name)
+    rows, notes = [], [f"there: {note}" for note in old.notes]
+    scenarios = dict.fromkeys([*data.scenarios, *old.scenarios])
+    algorithms = in_order([*data.algorithms, *old.algorithms])
+    for scenario, algorithm in itertools.product(scenarios, algorithms):
+        before, now = (each.cells.get((algorithm, scenario)) for each in (old, data))
+        if not before and not now:
+            continue
         difference = interval = "—"
         if before and now:
             x, y = (c.returns[np.isfinite(c.returns)] for c in (now, before))
@@ -234,9 +239,7 @@ def _pictures(
 
 def _cells(data: Data) -> Table:
     rows = []
-    for (algorithm, scenario), cell in sorted(
-        data.cells.items(), key=lambda one: data.scenarios.index(one[0][1])
-    ):
+    for (algorithm, scenario), cell in data.cells.items():
         returns = cell.returns[np.isfinite(cell.returns)]
         numbers = stats.summarise(returns)
         low, high = stats.wilson_interval(*cell.rate) if cell.rate else (math.nan, math.nan)
@@ -263,6 +266,7 @@ def _cells(data: Data) -> Table:
 
 
 def _seeds(data: Data) -> Table:
+    places = {name: i for i, name in enumerate(data.cells)}
     records: list[dict[str, Any]] = data.results.seeds.to_dict("records")  # type: ignore[assignment]
     rows = [
         [
@@ -272,7 +276,7 @@ def _seeds(data: Data) -> Table:
             _number(row["executed_ro"]), _number(row["perceived_ro"]), f"{row['env_steps']:,}",
             _number(row["seconds"]),
         ]
-        for row in records
+        for row in sorted(records, key=lambda row: places[row["algorithm"], row["label"]])
     ]  # fmt: skip
     heads = (
         "scenario", "algorithm", "seed", "return", "deterministic", "shared", "score",

@@ -107,6 +107,17 @@ def t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     return Interval(float(x.mean() - half), float(x.mean() + half))
 
 
+def fill_diverged(scores: ArrayLike) -> Array:
+    """``[n]`` scores of a cell in which NaN stands for a diverged seed, with a number for each.
+
+    A diverged seed counts as the worst of the others, and as no better than -1: as far below the
+    safe behaviour as the optimum is above it. Leaving it out would reward divergence.
+    """
+    x = np.asarray(scores, dtype=float)
+    worst = min(-1.0, float(np.nanmin(x, initial=0.0)))
+    return np.where(np.isnan(x), worst, x)
+
+
 def bounded_interval(
     values: ArrayLike, low: ArrayLike, high: ArrayLike, confidence: float = 0.95
 ) -> tuple[Array, Array]:
@@ -216,10 +227,10 @@ def iqm_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     return bootstrap_interval([values], statistic, confidence)
 
 
-def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> Interval:
+def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> Interval:
     """Wilson's score interval of a rate, for ``successes`` of ``n`` seeds.
 
-    Unlike scipy's it takes a fractional number of successes.
+    Unlike scipy's it takes fractions of either.
     """
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n} seeds")

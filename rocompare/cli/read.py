@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +16,7 @@ from rocompare.cli.shared import (
     console,
     say,
 )
+from rocompare.errors import printable
 
 
 class TableFormat(StrEnum):
@@ -153,28 +156,96 @@ def check(
     raise typer.Exit(report.exit_code(allow_inconclusive))
 
 
+class PictureWidth(StrEnum):
+    column = "column"
+    page = "page"
+
+
+class PictureFormat(StrEnum):
+    png = "png"
+    pdf = "pdf"
+    svg = "svg"
+
+
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Only these kinds of pictures, with commas between: success, sweeps, profiles, "
+        "curves, seeds, diagnosis, landscape, episodes.",
+        metavar="KINDS",
+    ),
+]
+
+
 @app.command()
 def plot(
     results: ResultsArgument,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder that the pictures go to.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the pictures go.")],
+    only: OnlyOption = None,
+    algorithm: Annotated[
+        list[str] | None, typer.Option(help="Only this algorithm; repeatable.", metavar="NAME")
+    ] = None,
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="Only this scenario; repeatable.", metavar="NAME")
+    ] = None,
+    width: Annotated[
+        PictureWidth, typer.Option(help="A column of a two-column paper, or the whole page.")
+    ] = PictureWidth.column,
+    form: Annotated[
+        list[PictureFormat] | None,
+        typer.Option("--format", help="Of the files; repeatable. Default: png."),
+    ] = None,
 ) -> None:
-    """Draw curves, seeds, success rates, profiles and landscapes, as PNG, SVG and PDF."""
+    """Draw success rates, curves, seeds, profiles, landscapes, at the size of a paper's column."""
     from rocompare.analysis import plots
 
-    written, notes = plots.save_all(results, out)
+    with _bar() as watch:
+        written, notes = plots.save_all(
+            results,
+            out,
+            only=_split(only),
+            algorithms=_split(algorithm),
+            scenarios=_split(scenario),
+            width=width.value,
+            formats=[one.value for one in form or (PictureFormat.png,)],
+            watch=watch,
+        )
     for note in notes:
         say(note)
-    typer.echo(f"{len(written)} files in {out}; what each shows: {out / 'captions.md'}")
+    typer.echo(printable(f"{len(written)} files in {out}; what each shows: {out / 'captions.txt'}"))
 
 
 @app.command("report")
 def report_(
     results: ResultsArgument,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path("report.html"),
+    only: OnlyOption = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="OLD", help="Results folder whose numbers stand beside these."),
+    ] = None,
 ) -> None:
-    """Write one self-contained HTML page: tables that sort, pictures, configurations, failures."""
-    from rocompare.analysis import page as html
+    """Write one self-contained HTML page: the result, pictures, numbers, configurations."""
+    from rocompare.analysis import page
 
-    for note in html.write_report(results, out):
+    with _bar() as watch:
+        notes = page.write_report(results, out, only=_split(only), against=against, watch=watch)
+    for note in notes:
         say(note)
-    typer.echo(f"report in {out}")
+    typer.echo(printable(f"report in {out}"))
+
+
+def _split(names: list[str] | None) -> list[str]:
+    return [name for part in names or () for name in part.split(",") if name]
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal, which is told how much is done, and of how much."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    terminal = Console(stderr=True)
+    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
+        task = bar.add_task("drawing", total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)

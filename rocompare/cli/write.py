@@ -15,7 +15,6 @@ from rocompare.cli.shared import (
     fail,
     import_from_here,
 )
-from rocompare.errors import SuiteError, UnknownName
 
 
 class ListFormat(StrEnum):
@@ -75,17 +74,9 @@ def doctor(
 ) -> None:
     """Examine an algorithm or an environment: which part of its contract is broken, in words."""
     from rocompare.dev import doctor as doctor_module
-    from rocompare.suite import registry
 
     import_from_here(allow_local_code)
-    try:
-        folder = Path.cwd() if allow_local_code else None
-        if not allow_local_code:
-            registry.refuse_local(name)
-        local = registry.local_file(name, folder) if registry.is_local(name) else None
-        cls, kind = doctor_module.find(name, local)
-    except UnknownName as error:
-        raise SuiteError([str(error)]) from None
+    cls, kind = doctor_module.find(name, Path.cwd() if allow_local_code else None)
     findings = doctor_module.examine(cls, kind)
     for finding in findings:
         typer.echo(f"{'BROKEN' if finding.problem else 'holds '}  {finding.check}")

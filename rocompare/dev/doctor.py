@@ -80,35 +80,27 @@ def _place(error: BaseException) -> str:
     return place
 
 
-def find(name: str, local: registry.LocalFile | None) -> tuple[Any, str]:
+def find(name: str, folder: Path | None) -> tuple[Any, str]:
     """The class that ``name`` stands for, and whether it is an algorithm or an environment.
 
     A PettingZoo environment, or a function that makes one, stands for the scenario that is made
     of it.
 
     Args:
-        local: the file of ``"./file.py:Class"``, from ``registry.local_file``.
+        folder: whose code may be run; None: only what is installed may.
 
     Raises:
         UnknownName: there is no such class, or it is neither of the two.
     """
+    if folder is None:
+        registry.refuse_local(name)
+    local = registry.local_file(name, folder) if registry.is_local(name) else None
     kind = registry.kind_of(name, local)
     if local is None and ":" in name:
         module, attribute = name.split(":")
         found = getattr(sys.modules[module], attribute)
         if not isinstance(found, type) or hasattr(found, "action_space"):  # PettingZoo's classes
-            return _of_factory(name), "environment"
+            from rocompare.envs.parallel import of_factory
+
+            return of_factory(name), "environment"
     return registry.load(kind, name, local), kind
-
-
-def _of_factory(name: str) -> Any:
-    """PettingZoo environments as `rocompare` takes them, of the one that ``name`` makes."""
-    from rocompare.envs.parallel import Parallel
-
-    class Made(Parallel):
-        factory = name
-
-        class Config(Parallel.Config):
-            factory: str = name
-
-    return Made

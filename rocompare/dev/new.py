@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from rocompare.dev import doctor
 from rocompare.dev.checks_environment import made
+from rocompare.envs.parallel import Parallel
 from rocompare.errors import SuiteError, UserError
 from rocompare.suite import registry
 
@@ -91,23 +92,28 @@ def write_suite(
         raise SuiteError(f"'{name[:80]}' is no name for a suite: letters, digits, '_' and '-'")
     _refuse_existing(file)
     code = folder if allow_local_code else None
-    used = {_entry(use): _algorithm(use, code) for use in algorithms}
     games = {_entry(env): _Game.of(env, code) for env in environments}
+    kinds = {game.kind for game in games.values()} or {"continuous"}
+    used = {_entry(use): _algorithm(use, code, kinds) for use in algorithms}
     if len(used) < len(algorithms) or len(games) < len(environments):
         raise SuiteError("two classes would have one name in the suite: write it by hand")
-    kinds = {game.kind for game in games.values()} or {"continuous"}
     for use in (*COMPARED, *registry.ALGORITHMS):
         fits = kinds <= set(registry.load("algorithm", use).actions)
-        if fits and use not in used and len(used) < len(algorithms) + 2:
+        if fits and use not in used and len(used) < len(algorithms) + len(COMPARED):
             used[use] = "{}"
+    if not used:
+        raise SuiteError(
+            f"no algorithm of rocompare takes {' and '.join(kinds)} actions: name yours with "
+            "--algorithm"
+        )
     text = (TEMPLATES / "suite.yaml").read_text("utf-8").replace("my_suite", name)
     text = _replace_entries(text, "algorithms", used)
     if games:
         text = _replace_entries(text, "scenarios", {k: game.text for k, game in games.items()})
     if any(game.lasts for game in games.values()):
         text = text.replace("{env_steps: 1000}", "{env_steps: 50000, envs: 16}")
-    if any(game.foreign for game in games.values()):
-        text = text.replace("episodes: 100", "episodes: 10")  # each is a Python object
+    if any(game.slow for game in games.values()):
+        text = text.replace("episodes: 100", "episodes: 10")
     _write(file, text)
     try:
         load_suite(file, allow_local_code)
@@ -131,37 +137,42 @@ class _Game:
     """Of its actions."""
     lasts: bool
     """Whether episodes have more than a step."""
-    foreign: bool
+    slow: bool
+    """Whether each copy is a Python object, PettingZoo's."""
 
     @classmethod
     def of(cls, name: str, folder: Path | None) -> _Game:
         env_class = _find(name, "environment", folder)
         try:
-            with made(env_class) as env:
-                spec = env.spec
+            config = env_class.Config()
         except ValidationError as error:
             fields = ", ".join(str(detail["loc"][-1]) for detail in error.errors() if detail["loc"])
             raise SuiteError(
                 f"'{name}' has parameters without a default ({fields}): write the suite by hand"
             ) from None
-        factory = getattr(env_class, "factory", None)
+        with made(env_class) as env:
+            spec = env.spec
+        text = f'{{env: "{name}"}}'
+        if getattr(config, "factory", None) == name:
+            text = f'{{env: pettingzoo, factory: "{name}", horizon: {config.horizon}}}'
         return cls(
-            text=f'{{env: pettingzoo, factory: "{factory}"}}' if factory else f'{{env: "{name}"}}',
+            text=text,
             kind="discrete" if spec.discrete else "continuous",
             lasts=spec.horizon > 1,
-            foreign=factory is not None,
+            slow=issubclass(env_class, Parallel),
         )
 
 
-def _algorithm(name: str, folder: Path | None) -> str:
-    """An algorithm's entry in a suite."""
-    _find(name, "algorithm", folder)
+def _algorithm(name: str, folder: Path | None, kinds: set[str]) -> str:
+    """An algorithm's entry in a suite whose games have ``kinds`` of actions."""
+    lacking = kinds - set(_find(name, "algorithm", folder).actions)
+    if lacking:
+        raise SuiteError(f"'{name}' does not take {' and '.join(lacking)} actions")
     return "{}" if name in registry.ALGORITHMS else f'{{use: "{name}"}}'
 
 
 def _find(name: str, kind: str, folder: Path | None) -> Any:
-    local = registry.local_file(name, folder) if registry.is_local(name) else None
-    found, is_kind = doctor.find(name, local)
+    found, is_kind = doctor.find(name, folder)
     if is_kind != kind:
         raise SuiteError(f"'{name}' is an {is_kind}, where an {kind} is needed")
     return found

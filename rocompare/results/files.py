@@ -96,16 +96,25 @@ def write(path: Path, text: str) -> None:
         raise
 
 
-def write_out(path: Path, data: str | bytes) -> None:
-    """Write a file that the user named: a new one, or in place of a regular one.
+def check_out(path: Path) -> None:
+    """Whether :func:`write_out` takes ``path``, to ask before a long work.
 
     Raises:
-        ResultsError: something else stands there, a folder or a device say.
+        ResultsError: no regular file stands there, but a folder or a device say.
     """
     if path.is_dir():
         raise ResultsError(f"{path}: is a folder; give the name of a file in it")
     if path.exists() and not path.is_file():
         raise ResultsError(f"{path}: is no regular file, and is not replaced; give another name")
+
+
+def write_out(path: Path, data: str | bytes) -> None:
+    """Write a file that the user named: a new one, or in place of a regular one.
+
+    Raises:
+        ResultsError: see :func:`check_out`.
+    """
+    check_out(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

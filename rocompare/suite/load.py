@@ -123,7 +123,7 @@ class _Checker:
             scenario = self._scenario(name, params)
             if scenario is not None:
                 scenarios.append(scenario)
-                self._check_actions(scenario)
+                self._check_pairs(scenario)
                 if scenario.budget is not None:
                     self._check_points(points, scenario.budget, ("scenarios", name, "budget"))
         reference = written.reference if written else None
@@ -235,14 +235,25 @@ class _Checker:
                     self._add((*path, key), str(error))
         return len(self.problems) == before
 
-    def _check_actions(self, scenario: ScenarioConfig) -> None:
-        """Algorithms must take the kind of actions that the scenario's environment has.
+    def _check_pairs(self, scenario: ScenarioConfig) -> None:
+        """Algorithms must be able to play in the scenario's environment.
 
         Environments that do not come with rocompare are not built for that: they may be costly.
         """
         if registry.is_foreign(scenario.env):
             return
-        kind = "discrete" if getattr(scenario.spec(), "discrete", False) else "continuous"
+        spec = scenario.spec()
+        self._check_actions(scenario, spec)
+        for base in self.algorithms.values():
+            algorithm = scenario.algorithms.get(base.name, base)
+            cls = algorithm.load()
+            reason = cls.unfit(spec, cls.Config.model_validate(algorithm.params))
+            if reason:
+                self._add(("scenarios", scenario.name), f"{base.name} cannot play here: {reason}")
+
+    def _check_actions(self, scenario: ScenarioConfig, spec: Any) -> None:
+        """Algorithms must take the environment's kind of actions."""
+        kind = "discrete" if spec.discrete else "continuous"
         unfit = [a.name for a in self.algorithms.values() if kind not in _actions(a.load())]
         if unfit:
             fit = [

@@ -124,10 +124,13 @@ def stein(u: Tensor, score: Tensor, factor: float) -> Tensor:
     return direction
 
 
+@pytest.mark.parametrize("noise_size", [1.0, 0.5])
 @pytest.mark.parametrize("policy", ["stochastic", "deterministic"])
-def test_stein_losses_by_loops(policy: str) -> None:
+def test_stein_losses_by_loops(policy: str, noise_size: float) -> None:
+    """The policy's noise may have shrunk, not that of the others' samples."""
     config = {"policy": policy, "particles": 4, "others_samples": 5, "bandwidth": 1.5}
     algorithm = make(n_agents=3, action_dim=1, obs_dim=1, **config)
+    algorithm.noise_size = torch.tensor(noise_size)
     with torch.no_grad():
         algorithm.policy.flat.mul_(3)  # own actions far enough apart for round-off not to matter
     obs = make_batch(algorithm.spec, (1, 2), size=2).obs
@@ -135,7 +138,9 @@ def test_stein_losses_by_loops(policy: str) -> None:
     state = algorithm.noise.state_dict()
     rows = obs.repeat_interleave(m, 1)
     with torch.no_grad():
-        own_all = algorithm._reason(rows, algorithm.noise.normal)[0][..., :1]  # [S, N, B*M, 1]
+        own_all = algorithm._reason(
+            rows, lambda *shape: noise_size * algorithm.noise.normal(*shape)
+        )[0][..., :1]  # [S, N, B*M, 1]
         others_all = algorithm._answer(rows, own_all, algorithm.noise.normal, 5)
     algorithm.noise.load_state_dict(state)
     policy_loss, rho_loss = algorithm._stein_losses(obs, alpha=0.7)

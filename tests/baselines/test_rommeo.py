@@ -81,17 +81,28 @@ def draw(output: Tensor, noise: Tensor) -> Tensor:
 
 
 def soft_value(
-    algorithm: ROMMEO, critic: Any, obs: Tensor, noise: Tensor, alpha: float, s: int, i: int, b: int
+    algorithm: ROMMEO,
+    critic: Any,
+    obs: Tensor,
+    noise: Tensor,
+    alpha: float,
+    s: int,
+    i: int,
+    size: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """V, its KL part, log pi and Q of one seed, agent and row; ``obs [N, O]``, ``noise [N*A]``."""
+    """V, its KL part, log pi and Q of one seed, agent and row; ``obs [N, O]``, ``noise [N*A]``.
+
+    Q is of actions whose noise has the size given, the rest of full noise.
+    """
     rho = net(algorithm.model, s, i, obs[i])
-    others = draw(rho, noise[A:])
+    others = draw(rho, size * noise[A:])
     pi = net(algorithm.policy, s, i, torch.cat([obs[i], others]))
-    own = draw(pi, noise[:A])
+    own = draw(pi, size * noise[:A])
+    q = net(critic, s, i, torch.cat([obs.flatten(), own, others])).squeeze()
+    others, own = draw(rho, noise[A:]), draw(pi, noise[:A])
     prior = net(algorithm.prior, s, i, obs[i]).detach()
     divergence = distribution(rho).log_prob(others) - distribution(prior).log_prob(others)
     log_pi = distribution(pi).log_prob(own)
-    q = net(critic, s, i, torch.cat([obs.flatten(), own, others])).squeeze()
     return q - alpha * log_pi - divergence, divergence, log_pi, q
 
 
@@ -185,7 +196,6 @@ def test_td_loss_bootstraps_the_soft_value() -> None:
                     alpha,
                     s,
                     i,
-                    b,
                 )
                 y = batch.reward[s, b] + 0.9 * (1 - batch.terminated[s, b]) * value
                 others = [batch.action[s, b, j] for j in range(N) if j != i]
@@ -209,8 +219,10 @@ def test_one_step_target_is_the_reward() -> None:
     )
 
 
-def test_one_pass_gives_the_gradients_of_both_losses() -> None:
+@pytest.mark.parametrize("size", [1.0, 0.5, 0.0])
+def test_one_pass_gives_the_gradients_of_both_losses(size: float) -> None:
     algorithm = make()
+    algorithm.noise_size = torch.tensor(size)
     algorithm.noise = Fixed()  # type: ignore[assignment]
     batch, alpha = make_batch(), 0.7
     noise = Fixed().normal(N, B, N * A)
@@ -222,7 +234,7 @@ def test_one_pass_gives_the_gradients_of_both_losses() -> None:
         for i in range(N):
             for b in range(B):
                 v, divergence, log_pi, q = soft_value(
-                    algorithm, algorithm.critic, batch.obs[s, b], noise[s, i, b], alpha, s, i, b
+                    algorithm, algorithm.critic, batch.obs[s, b], noise[s, i, b], alpha, s, i, size
                 )
                 torch.testing.assert_close(value[s, i, b], v, rtol=1e-4, atol=1e-4)
                 j_rho = j_rho + (divergence - q + alpha * log_pi) / B

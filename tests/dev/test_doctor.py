@@ -389,3 +389,10 @@ def test_the_command(tmp_path, monkeypatch):
     answer = run("doctor", "max_of_three")
     assert answer.exit_code == 0
     assert "max_of_three: sound" in answer.output
+
+
+def test_a_pettingzoo_environment_is_examined():
+    pytest.importorskip("pettingzoo")
+    answer = run("doctor", "rocompare.envs.pettingzoo:parallel_env")
+    assert answer.exit_code == 0, answer.output
+    assert "rocompare.envs.pettingzoo:parallel_env: sound" in answer.output

@@ -159,6 +159,16 @@ def test_only_algorithms_that_take_a_games_actions_are_compared():
     assert suite.algorithms[0].name == "recorder"
 
 
+def test_a_suite_for_a_pettingzoo_environment():
+    pytest.importorskip("pettingzoo")
+    suite = made("--environment", "rocompare.envs.pettingzoo:parallel_env")
+    (game,) = suite.scenarios
+    assert game.name == "parallel_env"
+    assert game.env == "rocompare.envs.parallel:Parallel"
+    assert game.params["factory"] == "rocompare.envs.pettingzoo:parallel_env"
+    assert suite.evaluation.episodes == 10
+
+
 @pytest.mark.parametrize("name", ["", "a b", "../a", ".a", "a\n", "a: b", "a.b"])
 def test_names_that_are_no_suites(folder, name):
     assert "is no name for a suite" in str(run("new", "suite", name).exception)
@@ -174,13 +184,28 @@ def test_names_that_are_no_suites(folder, name):
         (["--environment", "maddpg"], "'maddpg' is an algorithm, where an environment is needed"),
         (["--environment", "pathlib:Path"], "is not an algorithm"),
         (["--algorithm", "tests.support.probe:Recorder", "--algorithm", "tests.dev.test_new:Recorder"], "one name in the suite"),
-        (["--algorithm", "maddpg", "--environment", "tests.support.probe:Choices"], "discrete"),
+        (["--algorithm", "maddpg", "--environment", "tests.support.probe:Choices"], "'maddpg' does not take discrete actions"),
+        (["--environment", "pettingzoo"], "'pettingzoo' has parameters without a default (horizon, factory)"),
     ],
 )  # fmt: skip
 def test_suites_that_cannot_be_written(folder, arguments, message):
     answer = run("new", "suite", "mine", *arguments)
     assert message in str(answer.exception)
     assert not names(folder)
+
+
+def test_code_in_the_folder_is_not_run_without_leave(folder):
+    (folder / "trap.py").write_text("raise SystemExit(7)")
+    for name in ("./trap.py:Trap", "trap:Trap"):
+        answer = run("new", "suite", "mine", "--algorithm", name)
+        assert "--allow-local-code" in str(answer.exception)
+    assert names(folder) == ["trap.py"]
+
+
+def test_a_module_in_the_folder_will_do():
+    run("new", "algorithm", "own_algo")
+    suite = made("--algorithm", "own_algo:OwnAlgo", "--allow-local-code")
+    assert suite.algorithms[0].name == "own_algo"
 
 
 def test_options_of_suites_are_refused_elsewhere(folder):

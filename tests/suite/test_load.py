@@ -303,6 +303,23 @@ def test_algorithms_must_take_the_games_actions(monkeypatch):
     assert "demo.yaml:9: scenarios.two: its actions are continuous, which maddpg cannot" in problem
 
 
+def test_algorithms_must_be_able_to_play_in_the_game():
+    text = """\
+name: demo
+seeds: 1
+budget: {env_steps: 100}
+algorithms:
+  svnr: {hears: [[], [1], [2]]}
+scenarios:
+  three: {env: max_of_three}
+  two: {env: max_of_three, p: [-5, -5], q: [7, 7]}
+"""
+    message = "svnr cannot play here: 'hears' has 3 lists for 2 agents"
+    assert problems(text) == [f"demo.yaml:8: scenarios.two: {message}"]
+    text = text.replace("q: [7, 7]", "q: [7, 7], algorithms: {svnr: {hears: [[], [1]]}}")
+    assert len(parse_suite(text).cells()) == 2
+
+
 def test_no_environment_of_the_users_is_made_for_that():
     before = Discrete.made
     assert parse_suite(

@@ -37,7 +37,7 @@ def pictures(data: Data, scenario: str, width: str) -> list[Plot]:
         legend = Legend(part[0], data.looks, inches) if together else None
         sheet = Sheet(
             inches, [1.75 if together else 0.85] * rows, columns, left=0.56, right=0.42,
-            top=0.12 + legend.height if legend else 0.2,
+            top=0.12 + legend.height if legend else 0.2, across=0.24,
         )  # fmt: skip
         panels = sheet.panels(len(part))
         for i, (axes, names) in enumerate(zip(panels, part, strict=True)):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rocompare.analysis.plots import style
-from rocompare.errors import ResultsError
+from rocompare.errors import ResultsError, printable
 from rocompare.results.reader import Results, StoredCell
 from rocompare.results.records import Curve, SeedRecord, Values
 from rocompare.suite import registry
@@ -75,12 +76,12 @@ class Data:
     """The results below a folder, or those of some algorithms and scenarios in it.
 
     Attributes:
-        cells: by algorithm and by the scenario as tables call it.
+        cells: by algorithm and by the scenario as tables call it, scenario by scenario.
         algorithms: in the order of all pictures: SVNR first, then as the results give them, a
             tuned one behind its untuned one.
         scenarios: as tables call them.
         looks: how each algorithm is drawn, whether or not it is left out here.
-        notes: what is missing, a line each.
+        notes: what is missing, a printable line each.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Data:
         _chosen("--scenario", scenarios, [name for both in names.values() for name in both])
         self.scenarios = [label for label, both in names.items() if not wanted or both & wanted]
         self.cells: dict[tuple[str, str], Cell] = {}
+        self._environments: dict[str, Any] = {}
         frame = results.seeds
         columns = {
             name: frame[name].to_numpy()
@@ -110,9 +112,13 @@ class Data:
             )
         }
         success = frame["success"].fillna(False).to_numpy(bool)
-        for stored, rows in results.rows_of_cells():
-            if stored.algorithm not in self.algorithms or stored.label not in self.scenarios:
-                continue
+        places = {
+            (algorithm, label): (i, j)
+            for i, label in enumerate(self.scenarios)
+            for j, algorithm in enumerate(self.algorithms)
+        }
+        chosen = [one for one in results.rows_of_cells() if one[0].name in places]
+        for stored, rows in sorted(chosen, key=lambda one: places[one[0].name]):
             rows = rows[np.argsort(columns["seed"][rows], kind="stable")]
             usable = columns["usable"][rows].astype(bool)
             records = results.records.get(stored.place, {})
@@ -129,7 +135,7 @@ class Data:
             )
         if results.cells and not self.cells:
             raise ResultsError(f"{results.path}: no algorithm that was named has seeds there")
-        self.notes = [*results.notes, *self._missing()]
+        self.notes = [printable(note) for note in (*results.notes, *self._missing())]
 
     def of(self, scenario: str) -> dict[str, Cell]:
         """The cells of a scenario, by algorithm."""
@@ -146,6 +152,32 @@ class Data:
             if safe is not None and optimal is not None and safe < optimal:
                 return safe, optimal
         return None
+
+    def environment(self, scenario: str) -> Any:
+        """A copy of the scenario's environment, if it is one of rocompare's own that can be drawn,
+        else None. Nobody else's code is run to read results."""
+        if scenario not in self._environments:
+            self._environments[scenario] = self._build(scenario)
+        return self._environments[scenario]
+
+    def _build(self, scenario: str) -> Any:
+        stored = next(iter(self.of(scenario).values())).stored
+        config = stored.config["scenario"]
+        if registry.is_foreign(config["env"]):
+            return None
+        found = registry.load("environment", config["env"])
+        if not hasattr(found, "draw"):
+            return None
+        try:
+            return found(found.Config.model_validate(config["params"]), [0], 1)
+        except ValueError as error:
+            self.notes.append(
+                printable(
+                    f"{scenario}: its game is not drawn, for {config['env']} no longer takes its "
+                    f"parameters: {error}"
+                )
+            )
+            return None
 
     def _missing(self) -> list[str]:
         """What failed or diverged, what no picture can show, and where seeds are few."""
@@ -193,6 +225,7 @@ class Data:
 
 def in_order(names: Sequence[str]) -> list[str]:
     """SVNR first, then in the order given; a tuned algorithm behind its untuned one."""
+    names = list(dict.fromkeys(names))
     first = {style.untuned(name): i for i, name in reversed(list(enumerate(names)))}
 
     def place(name: str) -> tuple[bool, int, bool]:

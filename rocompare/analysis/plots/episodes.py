@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Circle
 
 from rocompare.analysis.plots import style
 from rocompare.analysis.plots.data import Array, Cell, Data
 from rocompare.analysis.plots.style import Plot, Sheet
 from rocompare.errors import ResultsError
-from rocompare.results.reader import StoredCell
 from rocompare.results.records import SeedRecord
-from rocompare.suite import registry
 
 FRAMES = 4
 """Frames of a strip."""
-LANDMARK = "#f2d957"
 
 
 def pictures(data: Data, scenario: str, width: str) -> list[Plot]:
     """One evaluation episode per algorithm: that of its median seed."""
+    env = data.environment(scenario)
     strips = {}
     for name, cell in data.of(scenario).items():
         found = median_episode(cell)
         if found is not None:
             strips[name] = found
-    if not strips:
+    if not strips or env is None:
         return []
     inches = style.WIDTHS[width]
     beside = 1 if width == "column" else 2
@@ -45,7 +42,7 @@ def pictures(data: Data, scenario: str, width: str) -> list[Plot]:
             times = np.unique(np.linspace(0, len(path) - 1, FRAMES).round().astype(int))
             for column, t in enumerate(times):
                 axes = sheet.panel(i // beside, FRAMES * (i % beside) + column)
-                draw_arena(axes, data.cells[name, scenario].stored)
+                env.draw(axes)
                 _draw_paths(axes, path[: t + 1], data.looks[name].color)
                 axes.set_xlabel(f"t = {t}", labelpad=1, fontsize=style.SMALL)
                 if column == 0:
@@ -59,8 +56,6 @@ def pictures(data: Data, scenario: str, width: str) -> list[Plot]:
         "most of that seed's evaluation episodes ended, and their mean return. Strips of long "
         "episodes leave out frames."
     )
-    if landmark_radius(next(iter(data.of(scenario).values())).stored) is not None:
-        caption += " Yellow: the landmark, which both must enter in the same step."
     name, title = style.file_name("episodes", scenario), f"Episodes on {scenario}"
     return style.in_parts(name, title, caption, figures, scenario)
 
@@ -87,27 +82,6 @@ def median_episode(cell: Cell) -> tuple[SeedRecord, float, Array] | None:
             "the file and run its suite again"
         )
     return record, value, path
-
-
-def landmark_radius(cell: StoredCell) -> float | None:
-    """Of the landmark at the centre, where the game has one."""
-    config = cell.config["scenario"]
-    radius = config["params"].get("radius")
-    ours = config["env"] == registry.ENVIRONMENTS["particle_gather"]
-    return float(radius) if ours and isinstance(radius, int | float) else None
-
-
-def draw_arena(axes: Axes, cell: StoredCell) -> None:
-    """What stands still: the square, and the landmark in it."""
-    radius = landmark_radius(cell)
-    if radius is not None:
-        axes.add_patch(Circle((0, 0), radius, facecolor=LANDMARK, edgecolor="0.55", linewidth=0.4))
-    axes.set_xlim(-1, 1)
-    axes.set_ylim(-1, 1)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(True)
 
 
 def _draw_paths(axes: Axes, path: Array, color: str) -> None:

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
+from matplotlib.patheffects import withStroke
+from torch import Tensor
 
 from rocompare.analysis.plots import style
 from rocompare.analysis.plots.data import Array
-from rocompare.analysis.plots.landscape import HALO, draw_game, name_tops, reward
 from rocompare.analysis.plots.style import FIXED, GREY, Plot, Sheet
 from rocompare.envs.max_of_three import MaxOfThree
 from rocompare.results import files
@@ -23,16 +25,14 @@ def picture() -> Plot:
     agent 1 sees for each of its own actions, averaged over what its partners do."""
     env = MaxOfThree(MaxOfThree.Config(s2=1.5), [0], 1)
     own, exploring, at_optimum = rewards_seen(env)
+    halo = withStroke(linewidth=1.5, foreground="white", alpha=0.8)
     with style.drawing():
         sheet = Sheet(6.6, [2.2], 2, left=0.5, right=0.1, bottom=0.4, across=1.15)
         left, right = sheet.panel(0, 0), sheet.panel(0, 1)
-        shades = draw_game(left, env)
-        name_tops(left, env, "p: safe,\nreward 0", "q: optimum,\nreward 10")
+        shades = env.draw(left, ("p: safe,\nreward 0", "q: optimum,\nreward 10"))
         width, height = sheet.size
         box = (0.6 + sheet.panel_width) / width, 0.4 / height, 0.08 / width, 2.2 / height
         sheet.figure.colorbar(shades, cax=sheet.figure.add_axes(box), label="reward")
-        left.set_xticks([-10, -5, 0, 5, 10])
-        left.set_yticks([-10, -5, 0, 5, 10])
         left.set_xlabel("action of agent 1")
         left.set_ylabel("action of agent 2")
         left.set_title("Two hills (agent 3 on the line p–q)")
@@ -42,7 +42,7 @@ def picture() -> Plot:
         ):
             right.plot(own, value, dash, color=color)
             right.plot(own[value.argmax()], value.max(), "o", color=color, ms=5)
-            right.annotate(text, (-9.5, at), color=color, path_effects=[HALO], zorder=5)
+            right.annotate(text, (-9.5, at), color=color, path_effects=[halo], zorder=5)
         for place, text, side in ((env.p[0], "safe", "left"), (env.q[0], "optimal", "right")):
             right.axvline(float(place), color=GREY, linestyle=":", linewidth=0.8, zorder=0)
             right.annotate(
@@ -61,12 +61,23 @@ def picture() -> Plot:
 def rewards_seen(env: MaxOfThree) -> tuple[Array, Array, Array]:
     """Agent 1's own actions, and the average reward of each: while the two others explore
     uniformly, and when they play the optimum; ``[actions]`` each."""
-    own, partner = np.linspace(-10, 10, 401), np.linspace(-10, 10, 201)
-    second, third = np.meshgrid(partner, partner)
-    exploring = [reward(env, np.stack([second * 0 + a, second, third], -1)).mean() for a in own]
-    q = env.q.tolist()
-    at_optimum = reward(env, np.stack([own, own * 0 + q[1], own * 0 + q[2]], -1))
-    return own, np.array(exploring), at_optimum
+    own = torch.linspace(-1, 1, 201, dtype=torch.float64)
+    partner = torch.linspace(-1, 1, 101, dtype=torch.float64)
+    second, third = torch.meshgrid(partner, partner, indexing="ij")
+    exploring = [_rewards(env, action, second, third).mean() for action in own]
+    q = env.modes()[0, :, 0].tolist()
+    return (
+        10 * own.numpy(),
+        np.array(exploring),
+        _rewards(env, own, torch.tensor(q[1]), torch.tensor(q[2])),
+    )
+
+
+def _rewards(env: MaxOfThree, *actions: Tensor) -> Array:
+    """Of each agent's actions in ``[-1, 1]``, tensors of shapes that go together."""
+    joint = torch.stack(torch.broadcast_tensors(*actions), -1).unsqueeze(-1)
+    rewards: Array = env.reward(joint).numpy()
+    return rewards
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def pictures(data: Data, scenario: str, width: str) -> list[Plot]:
             _draw(axes, row, cells[name], data.looks[name].color)
             rate = cells[name].rate
             if rate:
-                style.beside(axes, row, f"{rate[0]}/{rate[1]}")
+                style.beside(axes, row, "{}/{}".format(*rate))
         style.row_names(axes, names, left)
         style.declared_lines(axes, declared, "x")
         if declared:
@@ -77,6 +77,8 @@ def _draw(axes: Axes, row: int, cell: Cell, color: str) -> None:
         (shown & ~filled, cell.returns, "o", "white"),
         (shown & filled, cell.returns, "o", color),
     ):
+        if not where.any():
+            continue
         axes.plot(
             value[where], height[where], marker, color=color, mfc=fill, ms=3.4, mew=0.7,
             linestyle="none", clip_on=False, zorder=3,

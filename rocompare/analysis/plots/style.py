@@ -316,12 +316,13 @@ class Legend:
     def __init__(self, names: Sequence[str], looks: dict[str, Mark], width: float) -> None:
         handle = 2.7 * SMALL / 72  # the line, and the space behind it
         between = 1.0 * SMALL / 72
-        self.names = [fitted(name, width - handle - 0.1) for name in names]
+        # One long name must not put all names into one column.
+        self.names = [fitted(name, 1.3) for name in names]
         self.looks = [looks[name] for name in names]
         widest = handle + max(text_width(name) for name in self.names)
         self.columns = max(1, min(len(names), int((width - 0.05 + between) / (widest + between))))
         rows = math.ceil(len(names) / self.columns)
-        self.height = rows * 1.25 * SMALL / 72 + 0.06
+        self.height = rows * 1.4 * SMALL / 72 + 0.06
         self.width = width
 
     def draw(self, figure: Figure, left: float = 0.0) -> None:
