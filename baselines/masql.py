@@ -28,8 +28,8 @@ Deviations:
 - alpha falls geometrically; learning rates decay along a cosine; the critics' inputs and outputs
   are scaled, as for every algorithm here.
 - The noise xi can be made to shrink to 0 late in the budget (``noise_anneal_start_fraction``), in
-  training and in execution, as SVNR's does: agents that draw their noise apart cannot play a mixture
-  of several optima together. By default it stays, as in the paper.
+  training and in execution, as SVNR's does: agents that draw their noise apart miscoordinate on a
+  mixture of several optima. By default it stays, as in the paper.
 - A policy conditions on its agent's observation, so that execution is decentralised; critics see
   all observations.
 """
