@@ -40,7 +40,10 @@ Choices where the abstract is silent, and deviations:
   become deterministic as alpha falls, but at any alpha above 0 two equal optima stay an even
   mixture of both, on which agents without common randomness miscoordinate. Annealing alpha further
   does not change that; without noise the three ways to execute are one.
-- One round by default: execution is a single forward pass, in which agents hear nobody.
+- One round by default: to act is a single forward pass of an agent's own network, and what it hears
+  is noise, never what another agent is about to do.
+- ``hears`` may name other sets than the nested ones, as the sparse ones that the paper's successor
+  compares.
 - f_i takes agent i's own observation in place of s; learning rates decay along a cosine; the
   critic's inputs and outputs are scaled, as for every algorithm here.
 """
