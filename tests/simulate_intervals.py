@@ -4,7 +4,8 @@
 
 prints, for samples with two peaks (a share of the seeds a little below the optimal return 10, the
 others somewhat below the safe return 0) and with one, the share of intervals that hold the true
-mean, their mean width, and the share that reaches beyond the optimal return.
+mean, their mean width, and the share that reaches beyond the optimal return. Then the same for
+success rates, of one scenario and of the mean of several.
 """
 
 import math
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import scipy.stats
 
-from rocompare.analysis import stats
+from rocompare.analysis import aggregate, stats
 
 OPTIMAL, SAFE, LOWEST = 10.0, 0.0, -20.0
 RESAMPLES = 1_999
@@ -82,6 +83,30 @@ def measured(name: str, x: np.ndarray, mean: float) -> tuple[float, float, float
     return held.mean(), (high - low).mean(), (high > OPTIMAL + 1e-9).mean()
 
 
+def rates(count: int) -> Iterator[str]:
+    """Coverage of the intervals of a success rate, and of the mean rate of several scenarios."""
+    random = np.random.default_rng(2)
+    for n in (5, 10, 20):
+        k = np.arange(n + 1)
+        low, high = np.array([stats.wilson_interval(x, n) for x in k]).T
+        shares = [
+            scipy.stats.binom.pmf(k, n, p)[(low <= p) & (p <= high)].sum() for p in (0.1, 0.5, 0.9)
+        ]
+        yield f"Wilson, {n} seeds, rates 0.1, 0.5, 0.9: {' '.join(f'{x:.2f}' for x in shares)}"
+    for several in ((0.98,) * 6, (1, 1, 1, 1, 0.9, 0.9), (0.9, 0.9, 0.9), (0.9, 0.5, 0.1)):
+        found = random.binomial(10, several, size=(count, len(several)))
+        drawn = random.binomial(10, found / 10, size=(RESAMPLES, *found.shape)).mean(2) / 10
+        by_wilson = np.array([aggregate.stratified_wilson(k, [10] * len(several)) for k in found])
+        line = f"10 seeds on each of {len(several)} scenarios, rates {several}:"
+        for name, ends in (
+            ("stratified Wilson", by_wilson.T),
+            ("bootstrap", np.quantile(drawn, [0.025, 0.975], axis=0)),
+        ):
+            held = (ends[0] <= np.mean(several) + 1e-9) & (np.mean(several) - 1e-9 <= ends[1])
+            line += f" {name} {held.mean():.2f},"
+        yield line.rstrip(",")
+
+
 if __name__ == "__main__":
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 2_000
     for n in (5, 10, 20):
@@ -91,3 +116,5 @@ if __name__ == "__main__":
             cells = (f"{a:.2f}, width {b:5.2f}, {c:4.0%}" for a, b, c in found)
             print(f"{kind:<18}{''.join(f'{cell:>26}' for cell in cells)}", flush=True)
     print("\nin each cell: coverage, mean width, share that reaches beyond the optimal return")
+    for line in rates(min(count, 500)):
+        print(line, flush=True)
