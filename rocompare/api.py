@@ -287,7 +287,7 @@ class Algorithm(ABC):
             if hasattr(part, "load_state_dict"):
                 part.load_state_dict(value)
             else:
-                setattr(self, name, value)
+                setattr(self, name, value.clone())  # the state may be used again
 
 
 @runtime_checkable
