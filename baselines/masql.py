@@ -27,6 +27,9 @@ Deviations:
 - Every particle is used twice, as one that pulls others and as one that is moved.
 - alpha falls geometrically; learning rates decay along a cosine; the critics' inputs and outputs
   are scaled, as for every algorithm here.
+- The noise xi can be made to shrink to 0 late in the budget (``noise_anneal_start_fraction``), in
+  training and in execution, as SVNR's does: agents that draw their noise apart miscoordinate on a
+  mixture of several optima. By default it stays, as in the paper.
 - A policy conditions on its agent's observation, so that execution is decentralised; critics see
   all observations.
 """

@@ -29,6 +29,8 @@ Deviations:
 - Every particle is used twice, as one that pulls others and as one that is moved; alpha falls
   geometrically, learning rates along a cosine; the critics' inputs and outputs are scaled, as for
   every algorithm here.
+- The noise xi_i can be made to shrink to 0 late in the budget (``noise_anneal_start_fraction``), in
+  training and in execution, as SVNR's does. By default it stays.
 - Policies and rho_i see the agent's own observation, critics all of them.
 - ``level`` k > 1: rho_i simulates the others' answer to the action of level j, and the same policy,
   given this answer, responds to it at level j+1 with exp(Q_i(s, ., a_-i)/alpha): at the optimum a

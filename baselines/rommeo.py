@@ -25,6 +25,10 @@ Deviations:
 - Agents act on their own observation, only critics see the state. Standard deviations stay in
   (e^-5, e^2). Learning rates decay along a cosine, and the critics' inputs and outputs are scaled,
   as for every algorithm here.
+- The noise of policies and models can be made to shrink to 0 late in the budget
+  (``noise_anneal_start_fraction``), in training and in execution, as SVNR's does. The critics then
+  judge the actions of less noise; entropies and log rho_i - log P_i stay those of full noise,
+  because those of ever narrower distributions grow without bounds. By default the noise stays.
 - The entropy in y_i is the paper's, of a density on the box. If the box's volume counted as 1, as
   in the soft values of MASQL, PR2 and SVNR, an episode would earn up to alpha A log 2 less for each
   step that it goes on; Particle Gather is then learnt no better (``results/reference/README.md``).

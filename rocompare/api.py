@@ -190,7 +190,8 @@ class Env(Protocol):
     ``rocompare.learn.ro`` measure in it); ``set(**parameters)`` changes settable parameters of the
     running copies, for a curriculum; ``positions(obs)`` maps ``obs [S, E, N, O]`` to points in the
     plane, ``[S, E, P, 2]``, so that episodes are drawn; ``draw(ax)`` draws the game itself;
-    ``close()`` frees what is no tensor.
+    ``rest(done [S, E])`` leaves copies out of the steps until the next reset, for an evaluation
+    that has seen their episode; ``close()`` frees what is no tensor.
     """
 
     spec: EnvSpec
@@ -286,7 +287,7 @@ class Algorithm(ABC):
             if hasattr(part, "load_state_dict"):
                 part.load_state_dict(value)
             else:
-                setattr(self, name, value)
+                setattr(self, name, value.clone())  # the state may be used again
 
 
 @runtime_checkable

@@ -37,10 +37,13 @@ Choices where the abstract is silent, and deviations:
   weights use the exact density of this mixture. With few ``value_samples`` the estimate falls short
   of V where alpha is low and the policy is off the peak.
 - The size of the noise, own and heard, falls to 0 late in the budget. Theorem 3.2 has the policy
-  become deterministic as alpha falls, but at any alpha above 0 two equal optima stay an even mixture
-  of both, which agents without common randomness miscoordinate on. Annealing alpha further does not
-  change that; without noise agents cannot but agree, and the three ways to execute become one.
-- One round by default: execution is a single forward pass, in which agents hear nobody.
+  become deterministic as alpha falls, but at any alpha above 0 two equal optima stay an even
+  mixture of both, on which agents without common randomness miscoordinate. Annealing alpha further
+  does not change that; without noise the three ways to execute are one.
+- One round by default: to act is a single forward pass of an agent's own network, and what it hears
+  is noise, never what another agent is about to do.
+- ``hears`` may name other sets than the nested ones, as the sparse ones that the paper's successor
+  compares.
 - f_i takes agent i's own observation in place of s; learning rates decay along a cosine; the
   critic's inputs and outputs are scaled, as for every algorithm here.
 """

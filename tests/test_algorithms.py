@@ -246,6 +246,12 @@ def test_decentralised_actions_are_independent(name):
         assert between.abs().max() < 0.07  # over four standard errors, of 24 such numbers
 
 
+@pytest.mark.parametrize("name", ["pr2", "rommeo"])
+def test_who_models_the_others_does_not_play_alone(name):
+    with pytest.raises(ValueError, match="cannot play here: it models the other agents"):
+        make(name, make_spec(n_agents=1))
+
+
 def test_every_hyperparameter_is_described():
     for name in registry.ALGORITHMS:
         for key, field in registry.load("algorithm", name).Config.model_fields.items():

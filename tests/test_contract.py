@@ -5,8 +5,11 @@ import pytest
 from rocompare.dev import doctor
 from rocompare.suite import registry
 
+SLOW = {"masql", "pr2", "svnr"}
 CASES = [
-    (name, kind)
+    pytest.param(
+        name, kind, marks=[pytest.mark.slow] if name in SLOW and "constant" not in kind else []
+    )
     for name in registry.ALGORITHMS
     for kind in doctor.specs(registry.load("algorithm", name))
 ]

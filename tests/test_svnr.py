@@ -1,11 +1,13 @@
 """SVNR against autograd, brute force, exact samples and a small exact game."""
 
 import math
+import re
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from scipy import stats
 
 from rocompare.learn.rng import Streams
@@ -18,8 +20,17 @@ def make(spec=None, seeds=(0, 1), **config):
 
 
 def test_who_hears_whom():
-    """Agent i's action moves with its own noise and that of agents before it, no others'."""
-    for hears, rounds in (("nested", 1), ("nested", 3), ("own", 1), ("own", 2)):
+    """By agent, counted from 1, whose noise its action moves with."""
+    nested, own = [{1}, {1, 2}, {1, 2, 3}], [{1}, {2}, {3}]
+    for hears, rounds, expected in (
+        ("nested", 1, nested),
+        ("nested", 3, nested),
+        ("own", 1, own),
+        ("own", 2, own),
+        ([[2], [3], [1, 2]], 1, [{1, 2}, {2, 3}, {1, 2, 3}]),
+        ([[], [1], [2]], 1, [{1}, {1, 2}, {2, 3}]),
+        ([[], [1], [2]], 2, nested),  # agent 3 hears of agent 1 through agent 2
+    ):
         algorithm = make(hears=hears, rounds=rounds)
         obs = torch.randn(2, 5, 3, 2)
         noise = torch.randn(2, 5, 3, 2)
@@ -29,8 +40,7 @@ def test_who_hears_whom():
             other = noise.clone()
             other[:, :, j] += 1
             moved = (algorithm._negotiate(obs, other, rounds) - base).abs().amax((0, 1, 3)) > 1e-6
-            expected = [i == j or (hears == "nested" and j < i) for i in range(3)]
-            assert moved.tolist() == expected
+            assert moved.tolist() == [j + 1 in heard for heard in expected]
 
 
 def test_rounds_hear_proposals():
@@ -57,16 +67,18 @@ def test_an_agents_action_trains_that_agent_alone(rounds):
 
 
 @pytest.mark.parametrize("split", [False, True])
-@pytest.mark.parametrize("kernel", ["nested", "full", "own"])
+@pytest.mark.parametrize("kernel", ["nested", "full", "own", "heard"])
 def test_policy_gradient_is_the_brute_force_direction(kernel, split):
     """Gradient of the loss on actions = minus the double loop of section 5, over K and states."""
-    algorithm = make(kernel=kernel, split_particles=split, particles=6, seeds=(0,))
+    heard = {"kernel": kernel, "hears": [[], [1], [2]]}
+    algorithm = make(**heard, split_particles=split, particles=6, seeds=(0,))
     obs, alpha, n, k = torch.randn(1, 2, 3, 2), 0.7, 3, 6
     drawn = algorithm._particles(obs, 6).detach().requires_grad_()  # [1, 2, K, N, A]
     algorithm._particles = lambda obs, k: drawn
     (got,) = torch.autograd.grad(algorithm._stein_loss(obs, alpha).sum(), drawn)
     coords = {
         "nested": [[0], [0, 1], [0, 1, 2]], "full": [[0, 1, 2]] * 3, "own": [[0], [1], [2]],
+        "heard": [[0], [0, 1], [1, 2]],
     }[kernel]  # fmt: skip
     fixed_set, updated_set = (range(3, 6), range(3)) if split else (range(k), range(k))
     expected = torch.zeros_like(drawn)
@@ -192,13 +204,14 @@ def energy_pvalue(x, y, rounds=300):
     return (larger + 1) / (rounds + 1)
 
 
-def test_policy_improvement_on_an_exact_game():
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_policy_improvement_on_an_exact_game(rounds):
     """Two agents, exact Q with a wide safe hill and a narrow optimum: annealing finds it.
 
     As alpha falls the policy's mean Q rises (Lemma 4.2) and ends at the optimum.
     """
     spec = make_spec(n_agents=2, obs_dim=1, action_dim=1, horizon=1, constant_obs=True)
-    algorithm = make(spec, seeds=(0, 1, 2))
+    algorithm = make(spec, seeds=(0, 1, 2), rounds=rounds)
 
     def q(critic, obs, action, frozen=False):
         a = 10 * action.squeeze(-1)
@@ -214,18 +227,19 @@ def test_policy_improvement_on_an_exact_game():
         algorithm.policy_adam.step(algorithm._stein_loss(obs, alpha), 1 - step / 650)
         if step in (0, 200, 400, 599):
             noise = Streams([1, 2, 3], "test").normal(200, 2, 1)
-            u = algorithm._negotiate(obs.expand(-1, 200, -1, -1), noise, 2).detach()
+            u = algorithm._negotiate(obs.expand(-1, 200, -1, -1), noise, rounds).detach()
             means.append(q(None, None, u).mean(1))
     assert all((after > before).all() for before, after in pairwise(means))
     assert means[-1].min() > 9.5
 
 
-def test_deterministic_execution_draws_nothing():
-    algorithm = make()
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_deterministic_execution_draws_nothing(rounds):
+    algorithm = make(rounds=rounds)
     obs = torch.randn(2, 5, 3, 2)
     first = algorithm.act(obs, "deterministic", 0.0)
     assert torch.equal(first, algorithm.act(obs, "deterministic", 0.0))
-    zero = algorithm._negotiate(obs, torch.zeros(2, 5, 3, 2), 2)
+    zero = algorithm._negotiate(obs, torch.zeros(2, 5, 3, 2), rounds)
     assert torch.equal(first, zero)
 
 
@@ -273,7 +287,7 @@ def test_decentralised_agents_draw_what_they_would_hear(rounds, correlation):
         assert stats.ks_2samp(shared[:, agent], alone[:, agent]).pvalue > 0.01
 
 
-@pytest.mark.parametrize("hears", ["nested", "own"])
+@pytest.mark.parametrize("hears", ["nested", "own", [[2], [], [2, 1]]])
 @pytest.mark.parametrize("rounds", [1, 2, 3])
 def test_a_decentralised_agent_plays_all_those_it_hears_itself(rounds, hears):
     """Against one agent at a time, spelled out: its own copies of the noise, its own observation
@@ -294,3 +308,26 @@ def test_decentralised_is_shared_execution_where_nobody_hears_anybody():
     own = copies.diagonal(dim1=1, dim2=3).movedim(-1, 2)
     shared = algorithm._negotiate(obs, own, 1)
     torch.testing.assert_close(algorithm._act_alone(obs, copies), shared)
+
+
+@pytest.mark.parametrize(
+    ("hears", "problem"),
+    [
+        ("sparse", "expected nested, own, or for each agent a list"),
+        ([1, 2], "expected nested, own, or for each agent a list"),
+        (
+            [[0], [1]],
+            "agent 1 is to hear [0], but of 2 agents, one for each list, it can hear [2], each once",
+        ),
+        ([[2], [1, 1]], "agent 2 is to hear [1, 1]"),
+        ([[2], [True]], "agent 2 is to hear [True]"),
+    ],
+)
+def test_sets_that_cannot_be_heard_are_refused(hears, problem):
+    with pytest.raises(ValidationError, match=re.escape(problem)):
+        SVNR.Config(hears=hears)
+
+
+def test_every_agent_needs_a_list():
+    with pytest.raises(ValueError, match="SVNR cannot play here: 'hears' has 2 lists for 3 agents"):
+        make(hears=[[], [1]])

@@ -220,5 +220,6 @@ def print_table(table: ReturnTable, console: Console) -> None:
             grid.add_row(Text(algorithm), *cells)
         console.print(grid)
         console.print()
-    for note in [*table.notes, f"n = {n} seeds; * best of the column."]:
+    marked = "* the best of its column, and whatever the test at 0.05 cannot tell from it"
+    for note in [*table.notes, f"n = {n} seeds; {marked}."]:
         console.print(Text(note, style="dim"), soft_wrap=not console.is_terminal)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from rocompare.analysis import stats
+from rocompare.analysis import pairwise, stats
+from rocompare.analysis.exact import Array
 from rocompare.errors import ResultsError
 from rocompare.results.reader import RETURN_COLUMNS, Results, StoredCell, natural, score_of
 from rocompare.results.records import SUCCESS_SCORE, Execution
@@ -51,7 +52,6 @@ DEFINITIONS = {
 """By statistic, what the numbers of a table are."""
 WITH_STD = ("mean-std", "score", "gap", "executed-ro", "perceived-ro")
 """Statistics that are means over seeds, shown with their deviation."""
-SMALLER_IS_BETTER = ("gap", "executed-ro", "perceived-ro", "cost")
 MEASURED = {"executed-ro": "executed_ro", "perceived-ro": "perceived_ro", "cost": "seconds"}
 """Statistics of other columns than returns."""
 
@@ -143,6 +143,7 @@ def return_table(
     column = MEASURED.get(statistic, RETURN_COLUMNS[execution])
     failed_seeds = {failure.place: set(failure.seeds) for failure in results.failures}
     entries: dict[tuple[str, str], Entry] = {}
+    samples: dict[tuple[str, str], Array] = {}
     # Arrays, not frames: a table may have ten thousand cells.
     frame = results.seeds
     values = frame[column].to_numpy(float)
@@ -179,17 +180,34 @@ def return_table(
             parameters=int(columns["parameters"][rows[0]]),
             statistic=statistic,
         )
+        if len(numbers):
+            samples[cell.name] = _sample(statistic, numbers, len(rows), cell)
         entries[cell.name] = _with_statistic(entry, statistic, numbers, safe, optimal)
-    for place, seeds in failed_seeds.items():  # of these not one seed has a record
+    _add_failed(entries, failed_seeds, statistic)
+    scenarios = ordered((s for _, s in entries), [scenario for _, scenario in published])
+    first = ["svnr", *(algorithm for algorithm, _ in published)]
+    algorithms = ordered((a for a, _ in entries), first)
+    _mark_best(entries, samples, scenarios)
+    notes += _explained(reference, scenarios)
+    notes += [f"Failed: {failure.place}: {failure.error}" for failure in results.failures]
+    return ReturnTable(algorithms, scenarios, entries, [*notes, *results.notes])
+
+
+def _add_failed(
+    entries: dict[tuple[str, str], Entry], failed: dict[str, set[int]], statistic: str
+) -> None:
+    """Entries of cells of which not one seed has a record."""
+    for place, seeds in failed.items():
         _, scenario, algorithm, _ = place.split("/")
         if (algorithm, scenario) not in entries:
             entry = Entry(math.nan, 0.0, 0, 0, failed=len(seeds), statistic=statistic)
             entries[algorithm, scenario] = entry
-    scenarios = ordered((s for _, s in entries), [scenario for _, scenario in published])
-    first = ["svnr", *(algorithm for algorithm, _ in published)]
-    algorithms = ordered((a for a, _ in entries), first)
-    _mark_best(entries, algorithms, scenarios, statistic)
-    if published:
+
+
+def _explained(reference: str | None, scenarios: list[str]) -> list[str]:
+    """What signs in the table mean."""
+    notes = []
+    if reference is not None:
         notes.append(
             f"Second value: {reference}, as published. ↑ or ↓: our mean ± std lies wholly above "
             "or below it."
@@ -199,8 +217,17 @@ def return_table(
             "name@suite: suites that give one name to different parameters, budgets or "
             "evaluations, or that both have an algorithm."
         )
-    notes += [f"Failed: {failure.place}: {failure.error}" for failure in results.failures]
-    return ReturnTable(algorithms, scenarios, entries, [*notes, *results.notes])
+    return notes
+
+
+def _sample(statistic: str, numbers: Array, total: int, cell: StoredCell) -> Array:
+    """What is tested: a number per seed, the larger the better."""
+    if statistic == "success":
+        scores = score_of(numbers, cell.safe_return, cell.optimal_return)
+        good = (scores >= SUCCESS_SCORE - 1e-9).astype(float)
+        return np.concatenate([good, np.zeros(total - len(numbers))])
+    # The gap is smaller where the return, which is tested, is larger.
+    return -numbers if statistic in MEASURED else numbers
 
 
 def _absent(statistic: str, execution: Execution) -> str:
@@ -213,18 +240,14 @@ def _absent(statistic: str, execution: Execution) -> str:
 
 def _mark_best(
     entries: dict[tuple[str, str], Entry],
-    algorithms: list[str],
+    samples: dict[tuple[str, str], Array],
     scenarios: list[str],
-    statistic: str,
 ) -> None:
+    """Mark everything that the test cannot tell from the best, not the largest number alone."""
     for scenario in scenarios:
-        column = {a: entries[a, scenario] for a in algorithms if (a, scenario) in entries}
-        values = [e.value for e in column.values() if not math.isnan(e.value)]
-        best = min if statistic in SMALLER_IS_BETTER else max
-        for algorithm, entry in column.items():
-            # Equal in the two decimals that are shown is equally best.
-            if values and round(entry.value, 2) == round(best(values), 2):
-                entries[algorithm, scenario] = replace(entry, best=True)
+        column = {a: values for (a, label), values in samples.items() if label == scenario}
+        for algorithm in pairwise.best(column) if column else ():
+            entries[algorithm, scenario] = replace(entries[algorithm, scenario], best=True)
 
 
 def untuned(algorithm: str) -> str:
@@ -264,7 +287,7 @@ def load_reference(name: str) -> dict[tuple[str, str], tuple[float, float]]:
 def _with_statistic(
     entry: Entry,
     statistic: str,
-    numbers: np.ndarray[Any, np.dtype[np.float64]],
+    numbers: Array,
     safe: float | None,
     optimal: float | None,
 ) -> Entry:

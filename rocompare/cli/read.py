@@ -14,6 +14,7 @@ from rocompare.cli.shared import (
     ResultsArgument,
     app,
     console,
+    fail,
     say,
 )
 from rocompare.errors import printable
@@ -46,6 +47,11 @@ class ExecutionName(StrEnum):
     shared = "shared"
 
 
+class TextOrJson(StrEnum):
+    text = "text"
+    json = "json"
+
+
 class CheckFormat(StrEnum):
     text = "text"
     json = "json"
@@ -68,12 +74,23 @@ def table(
     execution: Annotated[
         ExecutionName, typer.Option(help="How agents execute their policies.")
     ] = ExecutionName.decentralised,
+    over_all: Annotated[
+        bool,
+        typer.Option("--aggregate", help="Each algorithm over all scenarios, success rates first."),
+    ] = False,
 ) -> None:
     """Print mean ± std (or another statistic) of the returns, algorithms x scenarios."""
-    from rocompare.analysis import render
+    from rocompare.analysis import overall, render
     from rocompare.analysis import table as tables
     from rocompare.results.reader import Results
 
+    if over_all:
+        together = overall.overall(Results(path))
+        if form is TableFormat.rich:
+            overall.show(together, console())
+        else:
+            typer.echo(overall.render(together, form.value), nl=False)
+        return
     found = tables.return_table(Results(path), statistic.value, execution.value, reference)
     if form is TableFormat.rich:
         render.print_table(found, console())
@@ -94,13 +111,25 @@ def diagnose(
 @app.command()
 def compare(
     results: ResultsArgument,
-    a: Annotated[str, typer.Argument(metavar="A", help="An algorithm's name.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another's.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="An algorithm's name.")] = "",
+    b: Annotated[str, typer.Argument(metavar="B", help="Another's.")] = "",
+    every: Annotated[
+        bool, typer.Option("--all", help="Every two algorithms, as a matrix, and their ranks.")
+    ] = False,
+    form: Annotated[
+        TextOrJson, typer.Option("--format", help="Form of the output.")
+    ] = TextOrJson.text,
 ) -> None:
     """Compare two algorithms on each scenario: difference, tests, and what they allow to say."""
-    from rocompare.analysis import compare as compare_module
+    from rocompare.analysis import compare as comparing
 
-    typer.echo(compare_module.render(compare_module.compare(results, a, b)), nl=False)
+    if every != (not a and not b) or bool(a) != bool(b):
+        fail("name two algorithms, or say --all")
+    if every:
+        text = comparing.render_all(comparing.compare_all(results), form.value)
+    else:
+        text = comparing.render(comparing.compare(results, a, b), form.value)
+    typer.echo(text, nl=False)
 
 
 @app.command(

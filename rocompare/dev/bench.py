@@ -78,7 +78,7 @@ class PlainMADDPG:
         self.critics = [net(2 * n) for _ in range(n)]
         self.target_actors = copy.deepcopy(self.actors)
         self.target_critics = copy.deepcopy(self.critics)
-        left = cosine(0.5, config.lr_last)
+        left = cosine(0.5, config.lr_end_factor)
         self.actor_adams, self.critic_adams = (
             [torch.optim.Adam(net.parameters(), lr * left) for net in nets]
             for nets, lr in ((self.actors, config.actor_lr), (self.critics, config.critic_lr))

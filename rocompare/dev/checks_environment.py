@@ -285,6 +285,24 @@ def check_fork(cls: Any) -> None:
                 raise Broken(f"a step of what fork returned changes the environment's own {name}")
 
 
+def check_rest(cls: Any) -> None:
+    """``rest``, which is optional, leaves copies out of the steps, and the others as they are."""
+    with made(cls) as env, made(cls) as whole:
+        if not hasattr(env, "rest"):
+            return
+        done = torch.zeros(len(SEEDS), N_ENVS, dtype=torch.bool)
+        done[:, 1] = True
+        env.reset()
+        whole.reset()
+        env.rest(done)
+        steps = (play(each, SEEDS, _steps(env.spec)) for each in (env, whole))
+        for got, want in zip(*steps, strict=True):
+            if any(not same(a[~done], b[~done]) for a, b in zip(got, want, strict=True)):
+                raise Broken("rest(done) changes the episodes of copies that are not done")
+            if got.reward[done].any():
+                raise Broken("a copy that rests is rewarded: its reward must be 0")
+
+
 def check_set(cls: Any) -> None:
     """``set``, which is optional, changes the running copies alone, and is part of the state."""
     with made(cls) as env:
@@ -356,6 +374,7 @@ ENVIRONMENT_CHECKS: dict[str, Callable[[Any], None]] = {
     "a saved state continues bit for bit": check_state,
     "reward and positions, if it has them, are those of its steps": check_reward,
     "fork, if it has one, plays as the environment does": check_fork,
+    "rest, if it has one, leaves the other copies as they are": check_rest,
     "set, if it has one, changes the running copies alone": check_set,
     "close, if it has one, may be called twice": check_close,
 }

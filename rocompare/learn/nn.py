@@ -172,19 +172,23 @@ class _MLPFunction(torch.autograd.Function):
                     buffer = _WORKSPACE.take(x, *h.shape)
                     scratch.append(buffer)
                     grad = _product(weight, grad, buffer)
-                    if mlp.activation == "relu":
-                        torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
-                    elif mlp.activation == "tanh":
-                        torch.ops.aten.tanh_backward.grad_input(grad, h, grad_input=grad)
-                    else:
-                        torch.ops.aten.silu_backward.grad_input(
-                            grad, before[i - 1], grad_input=grad
-                        )
+                    _through(mlp.activation, grad, h, before[i - 1] if before else None)
                 elif need_x:
                     _product(weight, grad, grad_x_blocks[k], scale=scale)
             _WORKSPACE.give(*layer_inputs[1:], *before, *scratch)
         ctx.kept = None
         return grad_x.mT if grad_x is not None else None, grad_flat, None
+
+
+def _through(activation: Activation, grad: Tensor, h: Tensor, z: Tensor | None) -> None:
+    """Multiply ``grad`` in place by an activation's derivative, given its output ``h`` or, for
+    SiLU, its input ``z``."""
+    if activation == "relu":
+        torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
+    elif activation == "tanh":
+        torch.ops.aten.tanh_backward.grad_input(grad, h, grad_input=grad)
+    else:
+        torch.ops.aten.silu_backward.grad_input(grad, z, grad_input=grad)
 
 
 def split_blocks(x: Tensor, chunk: int, tile: int) -> list[Tensor]:

@@ -247,7 +247,11 @@ class _Checker:
         for base in self.algorithms.values():
             algorithm = scenario.algorithms.get(base.name, base)
             cls = algorithm.load()
-            reason = cls.unfit(spec, cls.Config.model_validate(algorithm.params))
+            unfit = getattr(cls, "unfit", None)  # a class of the user's need not have it
+            try:
+                reason = unfit and unfit(spec, cls.Config.model_validate(algorithm.params))
+            except Exception as error:  # or it may fail in any way
+                reason = f"{type(error).__name__}: {error}"
             if reason:
                 self._add(("scenarios", scenario.name), f"{base.name} cannot play here: {reason}")
 

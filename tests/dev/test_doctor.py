@@ -110,6 +110,7 @@ def test_beliefs_that_keep_the_contract_pass(tmp_path):
     assert doctor.finding(cls, "algorithm", BELIEFS).problem is None
 
 
+@pytest.mark.slow
 def test_without_metrics_nothing_else_is_examined(tmp_path):
     cls = load(tmp_path, ALGORITHM.replace('{"loss": loss.detach().mean(1)}', "{}"))
     assert [f.check for f in doctor.examine(cls, "algorithm")] == [CONFIG, ACTIONS, METRICS]
@@ -191,6 +192,7 @@ class Softly(Rollouts):
         return action * 0.9 if self.spec.discrete else action
 
 
+@pytest.mark.slow
 def test_what_waits_for_a_rollout_and_takes_both_kinds_of_actions_is_sound():
     assert set(doctor.specs(Rollouts)) == {
         "states", "constant", "two_agents", "shared", "discrete", "discrete_constant",
@@ -267,6 +269,10 @@ def loud_close(self, closed=[]):  # noqa: B006
     closed.append(self)
 
 
+def rest_all(self, done):
+    self.position = torch.zeros_like(self.position)
+
+
 def set_class(self, **parameters):
     MyEnvironment.set(self, **parameters)
     type(self).all_of_them = self.config
@@ -312,6 +318,8 @@ NAN_REWARD = replaced(reward=lambda step: step.reward.nan_to_num())
         (with_step(GAME, replaced(reward=lambda s: s.reward - 1)), "reward and positions", "reward(action) differs from the reward of step(action)"),
         (having(GATHER, fork=mixed_fork), "fork, if", "next_obs of both copies must be"),
         (having(GATHER, fork=shared_fork), "fork, if", "next_obs of both copies must be"),
+        (having(GATHER, rest=rest_all), "rest, if", "rest(done) changes the episodes of copies that are not done"),
+        (having(GATHER, rest=lambda self, done: None), "rest, if", "a copy that rests is rewarded"),
         (having(GAME, set=lambda self, **parameters: None), "set, if", "set(no_such_parameter=1) passes"),
         (having(GAME, set=set_spec), "set, if", "set() changed spec"),
         (having(GAME, state_dict=lambda self: {"set": {}}), "set, if", "what set() changed is missing in state_dict"),

@@ -236,6 +236,7 @@ def test_a_seed_is_in_the_optimum_with_more_than_half_of_its_episodes():
         assert training.majority(torch.tensor(basins)) == names[expected]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["svnr", "maddpg"])
 def test_the_final_basin_does_not_depend_on_neighbours(algorithm):
     """A whole run: rounding differs between batch sizes, where a seed ends must not."""
@@ -314,6 +315,7 @@ def test_diverged_seeds_are_left_out_of_the_reported_mean():
 # Checkpoints
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", [*registry.ALGORITHMS, "pr2, policy: deterministic"])
 def test_a_checkpoint_continues_bit_for_bit(algorithm, tmp_path):
     chosen = parse_suite(
@@ -322,7 +324,7 @@ name: probe
 seeds: [2, 5]
 budget: {{env_steps: 60}}
 evaluation: {{episodes: 5, points: 6}}
-algorithms: {{it: {{use: {algorithm}, hidden: 8}}}}
+algorithms: {{it: {{use: {algorithm}, hidden: 8, batch_size: 16}}}}
 scenarios: {{easy: {{env: max_of_three}}}}
 """
     ).cells()[0]
@@ -517,13 +519,18 @@ def test_ro_is_measured_where_it_can_be():
         assert seed.curve.executed_ro == seed.curve.perceived_ro == [None] * 4
 
 
+@pytest.mark.slow
 def test_measuring_ro_does_not_change_training(monkeypatch):
     suite = """
 name: probe
 seeds: [2, 5]
 budget: {env_steps: 60}
 evaluation: {episodes: 5, points: 6}
-algorithms: {maddpg: {hidden: 8}, svnr: {hidden: 8, particles: 4}, lenient_madrl: {hidden: 8}, pr2: {hidden: 8}}
+algorithms:
+  maddpg: {hidden: 8, batch_size: 16}
+  svnr: {hidden: 8, batch_size: 16, particles: 4}
+  lenient_madrl: {hidden: 8, batch_size: 16}
+  pr2: {hidden: 8, batch_size: 16}
 scenarios: {easy: {env: max_of_three}, gather: {env: particle_gather}}
 """
     for chosen in parse_suite(suite).cells():
@@ -547,6 +554,7 @@ scenarios: {easy: {env: max_of_three}, gather: {env: particle_gather}}
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["svnr", "rommeo"])
 def test_evaluations_of_a_seed_do_not_depend_on_how_long_others_play(name):
     """Both algorithms execute with noise; the seeds' episodes end at different steps."""

@@ -79,6 +79,18 @@ def test_only_first_episodes_count():
     assert len({*found.returns.flatten().tolist()}) > 1
 
 
+def test_copies_whose_episode_is_over_may_rest():
+    """They are told after each step but the last, from which nothing follows."""
+    env = of(Walk, stop=0.5, horizon=50)
+    told = []
+    env.rest = lambda done: told.append(done.clone())
+    found = play(env, Still(env.spec), "decentralised", 0.0, 4)
+    lengths = found.returns.long()
+    assert len(told) == lengths.max() - 1
+    for i, done in enumerate(told, 1):
+        assert torch.equal(done, lengths <= i)
+
+
 def test_a_share_of_the_episodes_is_in_the_optimum():
     basin = torch.tensor([[0, 0, 1, 2], [1, 1, 1, 0], [0, 0, 0, 0]])
     one = Evaluation(torch.zeros(3, 4), basin, None)

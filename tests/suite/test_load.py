@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rocompare import api
 from rocompare.envs.max_of_three import MaxOfThree
 from rocompare.errors import SuiteError
 from rocompare.suite import registry
@@ -326,6 +327,34 @@ def test_no_environment_of_the_users_is_made_for_that():
         GOOD.replace("env: max_of_three, s2: 3", f'env: "{__name__}:Discrete", s2: 3')
     )
     assert Discrete.made == before
+
+
+def _nothing(self):
+    """A method that is there."""
+
+
+class Plain:
+    """Has what an algorithm needs, without the base class."""
+
+    version = 1
+    Config = api.Config
+    act = observe = update = state_dict = load_state_dict = _nothing
+
+
+class Broken(Plain):
+    @staticmethod
+    def unfit(spec, config):
+        raise KeyError(spec.n_agents)
+
+
+def test_a_class_of_the_users_may_not_say_where_it_fits_or_fail_to():
+    text = GOOD.replace("svnr: {}", f'svnr: {{use: "{__name__}:Plain"}}')
+    assert len(parse_suite(text).cells()) == 6
+    found = problems(text.replace(":Plain", ":Broken"))
+    assert found == [
+        "demo.yaml:10: scenarios.easy: svnr cannot play here: KeyError: 3",
+        "demo.yaml:11: scenarios.two: svnr cannot play here: KeyError: 2",
+    ]
 
 
 def test_policies_are_kept_unless_the_suite_says_otherwise():

@@ -276,6 +276,21 @@ def test_a_module_beside_the_suite_is_not_imported_from_elsewhere(
     assert proof.exists()
 
 
+def test_a_package_that_is_installed_in_place_is_installed(tmp_path, monkeypatch, fresh_path):
+    """As by `pip install -e .` in the working folder."""
+    home, proof = evil_folder(tmp_path, "evil.py")
+    (home / "evil.yaml").write_text(NAMES_EVIL.replace("use: maddpg", "use: 'evil:E'"))
+    monkeypatch.syspath_prepend(home)
+    metadata = tmp_path / "site" / "theirs-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (metadata / "top_level.txt").write_text("evil\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    with pytest.raises(SuiteError, match="module 'evil' has no 'E'"):
+        load_suite(home / "evil.yaml")
+    assert proof.exists()
+
+
 def test_a_setting_names_no_local_code_either(tmp_path, monkeypatch, fresh_path):
     home, proof = evil_folder(tmp_path, "evil.py")
     monkeypatch.chdir(home)
