@@ -35,7 +35,7 @@ against 9 seeds have 48,620."""
 PERMUTATIONS = 49_999
 """Random divisions that are drawn where there are more."""
 SCREENING = 1_999
-"""The first of these. Only where they give a p-value of at most ``SCREENED`` are all counted."""
+"""As many are drawn first, and the others only where these give a p of at most ``SCREENED``."""
 SCREENED = 0.2
 _ROUNDING = 1e-9
 """The same sum in another order may differ in its last digits."""
@@ -88,12 +88,14 @@ def permutation_tests(
         else:
             alike.setdefault((len(pooled.values), pooled.size), []).append((i, pooled))
     for (total, size), members in alike.items():
-        choices = _choices(total, size)
-        every = len(choices) == math.comb(total, size)
-        for divisions in [choices] if every else [choices[:SCREENING], choices]:
-            for i, p in _count(members, divisions, every, alternative, statistic):
+        for count in (SCREENING, PERMUTATIONS):
+            choices = _choices(total, size, count)
+            every = len(choices) == math.comb(total, size)
+            for i, p in _count(members, choices, every, alternative, statistic):
                 p_values[i] = p
             members = [member for member in members if p_values[member[0]] <= SCREENED]
+            if every or not members:
+                break
     return p_values
 
 
@@ -162,15 +164,15 @@ def _statistic(choices: Array, values: Array, size: int, statistic: Statistic) -
     return difference
 
 
-@functools.lru_cache(maxsize=4)
-def _choices(total: int, size: int) -> Array:
-    """``[D, total]``: 1 where a value is chosen, of every division or of random ones."""
+@functools.lru_cache(maxsize=8)
+def _choices(total: int, size: int, count: int) -> Array:
+    """``[D, total]``: 1 where a value is chosen, of every division or of ``count`` random ones."""
     if math.comb(total, size) <= ENUMERATED:
         flat = itertools.chain.from_iterable(itertools.combinations(range(total), size))
         indices = np.fromiter(flat, dtype=np.intp).reshape(-1, size)
     else:
         random = np.random.default_rng(0)
-        order = np.broadcast_to(np.arange(total), (PERMUTATIONS, total))
+        order = np.broadcast_to(np.arange(total), (count, total))
         indices = random.permuted(order, axis=1)[:, :size]
     chosen = np.zeros((len(indices), total))
     np.put_along_axis(chosen, indices, 1.0, axis=1)
@@ -193,7 +195,7 @@ def permutation_interval(a: ArrayLike, b: ArrayLike, level: float) -> tuple[floa
     if n > m:  # choices are of the smaller sample
         low, high = permutation_interval(y, x, level)
         return -high, -low
-    choices = _choices(n + m, n)
+    choices = _choices(n + m, n, PERMUTATIONS)
     extra = 0 if len(choices) == math.comb(n + m, n) else 1
     leaving = n - np.rint(choices[:, :n].sum(axis=1))
     moved = leaving > 0
@@ -222,7 +224,7 @@ def stratified_test(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> float:
         x, y = sample(a), sample(b)
         n, m = len(x), len(y)
         pooled = np.concatenate([x, y]) - np.concatenate([x, y]).mean()
-        choices = _choices(n + m, n) @ pooled
+        choices = _choices(n + m, n, PERMUTATIONS) @ pooled
         found += choices[random.integers(len(choices), size=PERMUTATIONS)] * (1 / n + 1 / m)
         observed += x.mean() - y.mean()
     slack = _ROUNDING * max(1.0, float(np.abs(found).max()))
