@@ -128,7 +128,7 @@ def read_config(folder: Path) -> Config:
             )
     declared = config["scenario"]["declared"]
     returns = [declared.get(name) for name in ("safe_return", "optimal_return")]
-    if not (None in returns or all(_is_number(value) for value in returns)):
+    if not all(value is None or _is_number(value) for value in returns):
         raise ResultsError(f"{path}: 'scenario.declared' has returns that are no numbers")
     return config
 

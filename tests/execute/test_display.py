@@ -103,7 +103,7 @@ def test_a_pipe_gets_a_line_where_a_state_changes():
         display.show(found)
     label = found[0].cell.label
     assert screen.file.getvalue().splitlines() == [
-        f"{label}: running 50%, 1:05 left, return 8.25, 3/4 in the optimum, 1,234 updates/s",
+        f"{label}: running 50%, 1:05 left, return 8.25, 3/4 at 0.9, 1,234 updates/s",
         f"{found[1].cell.label}: failed: RuntimeError: boom",
-        f"{label}: done, return 8.25, 3/4 in the optimum, 1,234 updates/s",
+        f"{label}: done, return 8.25, 3/4 at 0.9, 1,234 updates/s",
     ]

@@ -185,7 +185,7 @@ def test_a_full_disk_is_a_message_and_leaves_nothing_half_written(
 ):
     if checkpoints:
         monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
-    with full_disk(1000):
+    with full_disk(400):
         outcome = run_suite(probe(), tmp_path / "a", ExecutorSettings(jobs=1))
     # A checkpoint that cannot be written is a warning; results that cannot be are a failure.
     assert states(outcome) == ["failed", "failed"]

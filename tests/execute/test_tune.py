@@ -304,7 +304,7 @@ def test_tuning_seeds_must_be_others_than_the_reported_ones():
 def test_without_optuna_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     (tmp_path / "aims.yaml").write_text(SUITE)
-    answer = run("tune", tmp_path / "aims.yaml", "--trials", 3)
+    answer = run("tune", tmp_path / "aims.yaml", "--trials", 3, "--allow-local-code")
     assert isinstance(answer.exception, TuneError)
     assert "pip install 'rocompare[tune]'" in str(answer.exception)
 
@@ -374,7 +374,7 @@ def test_the_command(tmp_path):
         "algorithm,trial,best,successes,total,score,low,confirmed_successes,confirmed_total,"
         "confirmed_score,confirmed_low,return:wide,return:narrow,diverged,error"
     )
-    tuned = load_suite(tmp_path / "aims_tuned.yaml")
+    tuned = load_suite(tmp_path / "aims_tuned.yaml", True)
     first = (tmp_path / "aims_tuned.yaml").read_text()
     assert run(*command).exit_code == 0  # it may write its own file again
     assert (tmp_path / "aims_tuned.yaml").read_text() == first
