@@ -22,13 +22,6 @@ import scipy.stats
 from numpy.typing import ArrayLike
 
 from rocompare.analysis.exact import Array, sample
-from rocompare.analysis.exact import fisher_test as fisher_test
-from rocompare.analysis.exact import holm as holm
-from rocompare.analysis.exact import permutation_test as permutation_test
-from rocompare.analysis.exact import permutation_tests as permutation_tests
-from rocompare.analysis.exact import seeds_needed as seeds_needed
-from rocompare.analysis.exact import significant as significant
-from rocompare.analysis.exact import smallest_p as smallest_p
 
 RESAMPLES = 9_999
 """Bootstrap resamples."""
@@ -176,7 +169,7 @@ def iqm_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> Interval:
     """Wilson's score interval of a rate, for ``successes`` of ``n`` seeds.
 
-    Unlike scipy's it takes fractions of either.
+    Unlike scipy's it takes fractions of either, as :mod:`rocompare.analysis.aggregate` needs.
     """
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n} seeds")
@@ -197,17 +190,6 @@ def improvement(a: ArrayLike, b: ArrayLike) -> float:
         return math.nan
     wins = float(scipy.stats.mannwhitneyu(x, y, method="asymptotic").statistic)
     return wins / (len(x) * len(y))
-
-
-def improvement_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Wilson's interval of :func:`improvement`, with the smaller sample's seeds as trials.
-
-    The estimate's variance is at most ``p (1 - p) / min(n, m)`` whatever the two distributions
-    (van Dantzig 1951), so that this holds for two-peaked ones too. A bootstrap would shrink to a
-    point as soon as every seed of one algorithm beats every seed of the other.
-    """
-    n = min(len(sample(a)), len(sample(b)))
-    return wilson_interval(improvement(a, b) * n, n, confidence) if n else NO_INTERVAL
 
 
 def performance_profile(scores: Sequence[ArrayLike], thresholds: ArrayLike) -> Array:
