@@ -15,14 +15,9 @@ BANDS = 6
 
 
 def pictures(data: Data, width: str) -> list[Plot]:
-    """One profile, averaged over the scenarios that all algorithms have seeds on."""
-    measured = {
-        scenario: [name for name, cell in data.of(scenario).items() if cell.rate]
-        for scenario in data.scenarios
-    }
-    names = [name for name in data.algorithms if any(name in have for have in measured.values())]
-    shared = [scenario for scenario, have in measured.items() if have == names]
-    if not names or not shared:
+    """Profiles of the algorithms and over the scenarios of :func:`block`."""
+    names, shared = block(data)
+    if not names:
         return []
     inches = style.WIDTHS[width]
     legend = Legend(names, data.looks, inches)
@@ -55,7 +50,23 @@ def pictures(data: Data, width: str) -> list[Plot]:
         " A score is 0 at the safe and 1 at the optimal return that the scenario declares. A seed "
         "that diverged is below every τ."
     )
-    left_out = [scenario for scenario in data.scenarios if scenario not in shared]
+    left_out = [name for name in data.algorithms if name not in names]
+    left_out += [scenario for scenario in data.scenarios if scenario not in shared]
     if left_out:
-        caption += f" Left out, for not every algorithm has seeds there: {', '.join(left_out)}."
+        caption += f" Left out, for only a part of these have seeds: {', '.join(left_out)}."
     return [Plot("profiles", "Performance profiles", caption, sheet.figure)]
+
+
+def block(data: Data) -> tuple[list[str], list[str]]:
+    """The algorithms and the scenarios that a mean over scenarios can be taken of: every algorithm
+    has seeds on every scenario. Of all such blocks the one with the most cells."""
+    measured = {
+        scenario: [name for name, cell in data.of(scenario).items() if cell.rate]
+        for scenario in data.scenarios
+    }
+    blocks = [
+        (names, [scenario for scenario, have in measured.items() if set(names) <= set(have)])
+        for names in measured.values()
+        if names
+    ]
+    return max(blocks, key=lambda one: (len(one[0]) * len(one[1]), len(one[0])), default=([], []))
