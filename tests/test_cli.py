@@ -111,7 +111,7 @@ def test_the_docs_python_trains_in_processes(done, tmp_path):
         timeout=120,
     )  # fmt: skip
     assert bare.returncode == 1
-    assert "call rocompare.run under: if __name__ == '__main__':" in bare.stderr
+    assert "call rocompare.run below `if __name__ == '__main__':`" in bare.stderr
 
 
 def test_run_in_a_pipe_speaks_in_lines(done):

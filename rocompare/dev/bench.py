@@ -108,7 +108,7 @@ class PlainMADDPG:
             loss = nn.functional.mse_loss(self.q(self.critics[i], self.obs, replayed), target)
             self.critic_adams[i].zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(self.critics[i].parameters(), c.clip)
+            nn.utils.clip_grad_norm_(self.critics[i].parameters(), c.max_grad_norm)
             self.critic_adams[i].step()
             z = self.actors[i](self.obs[:, i])
             action = [*replayed[:i], torch.tanh(z), *replayed[i + 1 :]]
@@ -116,7 +116,7 @@ class PlainMADDPG:
             loss = loss - self.q(self.critics[i], self.obs, action).mean()
             self.actor_adams[i].zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(self.actors[i].parameters(), c.clip)
+            nn.utils.clip_grad_norm_(self.actors[i].parameters(), c.max_grad_norm)
             self.actor_adams[i].step()
         for online, target_nets in (
             (self.actors, self.target_actors),

@@ -27,7 +27,7 @@ def test_a_difference_is_in_units_of_the_game_and_said_in_words(folder):
     answer = run("compare", folder, "maddpg", "other")
     assert answer.exit_code == 0, answer.output
     narrow, wide = answer.output.split("\n\n")[:2]
-    assert "mean 9.60 ± 0.06" in narrow
+    assert "mean 9.59 ± 0.06" in narrow
     assert "success 20/20 [0.84, 1.00]" in narrow
     assert "maddpg − other: +0.950 of optimal − safe, interval [+0.9" in narrow
     assert "a seed of maddpg returns more than one of other with probability 1.00" in narrow
