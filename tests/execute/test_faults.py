@@ -64,9 +64,18 @@ def test_kills_at_random_moments_change_nothing():
 def test_a_second_ctrl_c_ends_at_once(jobs, tmp_path):
     """The first has to wait for an update that takes ten minutes."""
     path = tmp_path / "slow.yaml"
-    slow = "pause: 600, learn_from: 0.0"
+    slow = "pause: 600, learning_starts_fraction: 0.0"
     path.write_text(PROBE.format(one=slow).replace('Recorder"}', f'Recorder", {slow}}}'))
-    command = [sys.executable, "-m", "rocompare", "run", str(path), "--jobs", jobs]
+    command = [
+        sys.executable,
+        "-m",
+        "rocompare",
+        "run",
+        str(path),
+        "--jobs",
+        jobs,
+        "--allow-local-code",
+    ]
     process = subprocess.Popen(
         [*command, "--results", str(tmp_path / "results")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

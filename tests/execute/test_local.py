@@ -36,6 +36,8 @@ def test_freed_memory_is_kept_in_every_thread():
         [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
     )
     before, kept, in_thread = map(int, done.stdout.split())
+    if not before:
+        pytest.skip("this system counts no page faults")
     assert before > 10_000
     assert kept < 100
     assert in_thread < 100
