@@ -216,6 +216,7 @@ def test_resume_is_bit_exact():
     assert torch.equal(first.act(obs, "explore", 0.5), second.act(obs, "explore", 0.5))
 
 
+@pytest.mark.slow
 def test_leniency_overcomes_over_generalization():
     """Independent learners prefer the broad, safe hill, lenient ones the optimum beside it."""
     in_optimum = {}

@@ -191,6 +191,7 @@ def exact(log_p: Tensor, n: int) -> np.ndarray:
     return ((picked + torch.rand(n, generator=generator)) * 2 / cells - 1).numpy()
 
 
+@pytest.mark.slow
 def test_samplers_converge_to_the_exact_conditional_and_marginal() -> None:
     alpha = 0.5
     algorithm = make((5,), n_agents=2, action_dim=1, obs_dim=1, others_samples=32, particles=32)
@@ -237,6 +238,7 @@ def test_level_two_responds_to_the_simulated_answer() -> None:
     assert (second[..., 1] != 0).all()
 
 
+@pytest.mark.slow
 def test_deterministic_policy_climbs_the_soft_marginal() -> None:
     """Its maximum is not that of ``E_rho[Q]``, to which a gradient through rho would lead.
 
@@ -324,6 +326,7 @@ def test_state_dict_continues_the_run() -> None:
     assert torch.equal(first.act(batch.obs, "explore", 0.6), second.act(batch.obs, "explore", 0.6))
 
 
+@pytest.mark.slow
 def test_finds_the_optimum_of_an_easy_max_of_two() -> None:
     seeds = (1000,)
     env = MaxOfThree(MaxOfThree.Config(p=(-5.0, -5.0), q=(5.0, 5.0), s2=3.0), seeds, 1)

@@ -92,6 +92,7 @@ def added(text, old="", new=""):
         (*added(BELIEVE, "streams).action", "streams).action * streams.uniform(1).mean()"), BELIEFS, "beliefs() of seed 3 differ when the seed trains alone"),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_every_break_of_an_algorithm_is_named(tmp_path, old, new, check, message):
     assert old in ALGORITHM
     cls = load(tmp_path, ALGORITHM.replace(old, new))
@@ -205,6 +206,7 @@ def test_a_rollout_is_part_of_the_state():
     assert "memory" in doctor.finding(Forgetful, "algorithm", STATE).problem
 
 
+@pytest.mark.slow
 def test_actions_of_discrete_games_are_one_hot():
     found = problems(Softly, "algorithm")
     assert (
@@ -383,6 +385,7 @@ def test_a_discrete_game_is_sound():
 # The command
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(ALGORITHM.replace(".clamp(-1, 1)", ""))
@@ -399,6 +402,7 @@ def test_the_command(tmp_path, monkeypatch):
     assert "max_of_three: sound" in answer.output
 
 
+@pytest.mark.slow
 def test_a_pettingzoo_environment_is_examined():
     pytest.importorskip("pettingzoo")
     answer = run("doctor", "rocompare.envs.pettingzoo:parallel_env")

@@ -19,6 +19,8 @@ from rocompare.execute.runner import ExecutorSettings, plan, run_suite
 from rocompare.suite.load import parse_suite
 from tests.support.helpers import contents
 
+pytestmark = pytest.mark.slow
+
 SMALL = """
 name: small
 seeds: {seeds}

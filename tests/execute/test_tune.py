@@ -19,6 +19,8 @@ from rocompare.suite import registry
 from rocompare.suite.load import load_suite, parse_suite
 from tests.support.made_up import run
 
+pytestmark = pytest.mark.slow
+
 SUITE = """
 name: aims
 seeds: 3

@@ -477,6 +477,7 @@ def test_an_evaluation_that_fails_leaves_nothing_open(monkeypatch):
 # Speed and RO
 
 
+@pytest.mark.slow
 def test_stepping_the_environment_is_a_small_part_of_training():
     """Counted in tensor operations, which wall time cannot blur: a step against the updates that
     follow it, of the cheapest algorithm."""

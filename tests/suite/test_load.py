@@ -179,6 +179,7 @@ THOROUGH = os.environ.get("ROCOMPARE_FUZZ") == "thorough"
     suppress_health_check=list(HealthCheck),
 )
 @given(mutated() | st.text(max_size=200))
+@pytest.mark.slow
 def test_no_input_ends_in_anything_but_a_suite_or_a_message(text):
     try:
         suite = parse_suite(text, "fuzz.yaml")

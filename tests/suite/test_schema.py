@@ -32,6 +32,7 @@ def wrong(validator, text):
 
 
 @pytest.mark.parametrize("name", library.shipped())
+@pytest.mark.slow
 def test_the_suites_that_ship_are_valid(validator, name):
     text = library.shipped()[name].read_text()
     assert not list(validator.iter_errors(Document(text, name).data))

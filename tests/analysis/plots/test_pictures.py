@@ -95,6 +95,7 @@ def test_a_legend_does_not_reach_into_the_panel(crowd):
     assert legend.get_window_extent().y0 >= axes.get_window_extent().y1
 
 
+@pytest.mark.slow
 def test_pictures_that_do_not_fit_a_page_have_parts(crowd):
     names = list(drawn(crowd, only=["landscape"]))
     assert names == [
@@ -255,6 +256,7 @@ def test_a_sweep_and_a_sensitivity_are_drawn(tmp_path):
 
 
 @pytest.mark.parametrize("returns", [[9.0], [None, None], [3e38, -3e38]])
+@pytest.mark.slow
 def test_one_seed_none_and_huge_returns_are_drawn(returns, tmp_path):
     for scenario in ("three", "two", "gather"):
         save(tmp_path, "svnr", scenario, returns)
@@ -263,6 +265,7 @@ def test_one_seed_none_and_huge_returns_are_drawn(returns, tmp_path):
 
 
 @pytest.mark.parametrize("form", plots.FORMATS)
+@pytest.mark.slow
 def test_the_same_files_give_the_same_bytes(folder, form):
     def render():
         found = drawn(folder, only=["success", "landscape"])
