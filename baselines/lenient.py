@@ -100,6 +100,7 @@ class LenientMADRL(api.Algorithm):
         """Factor on a critic's output, in units of reward: about the size of the returns."""
 
     config: Config
+    executes_with = ("actor",)
 
     def __init__(
         self,

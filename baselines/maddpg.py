@@ -70,6 +70,7 @@ class MADDPG(api.Algorithm):
         """Factor on a critic's output, in units of reward: about the size of the returns."""
 
     config: Config
+    executes_with = ("actor",)
 
     def __init__(
         self, spec: api.EnvSpec, config: MADDPG.Config, seeds: Sequence[int], device: torch.device

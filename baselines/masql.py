@@ -106,6 +106,7 @@ class MASQL(api.Algorithm):
         """Factor on a critic's output, in units of reward: about the size of the returns."""
 
     config: Config
+    executes_with = ("policy",)
 
     def __init__(
         self, spec: api.EnvSpec, config: MASQL.Config, seeds: Sequence[int], device: torch.device

@@ -122,6 +122,7 @@ class PR2(api.Algorithm):
         """Factor on a critic's output, in units of reward: about the size of the returns."""
 
     config: Config
+    executes_with = ("policy", "rho")
 
     @classmethod
     def unfit(cls, spec: api.EnvSpec, config: PR2.Config) -> str:

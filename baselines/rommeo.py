@@ -102,6 +102,7 @@ class ROMMEO(api.Algorithm):
         """Factor on a critic's output, in units of reward: about the size of the returns."""
 
     config: Config
+    executes_with = ("policy", "model")
 
     @classmethod
     def unfit(cls, spec: api.EnvSpec, config: ROMMEO.Config) -> str:

@@ -227,6 +227,9 @@ class Algorithm(ABC):
     """The kinds of actions that it takes."""
     shares_noise: ClassVar[bool] = False
     """Whether it can execute on common random numbers, mode ``shared``."""
+    executes_with: ClassVar[tuple[str, ...]] = ()
+    """Names of the attributes, networks or tensors ``[S, ...]``, that ``act`` needs to execute the
+    policy, and so what a kept policy holds; none named: every network that is trained."""
 
     def __init__(
         self, spec: EnvSpec, config: Any, seeds: Sequence[int], device: torch.device

@@ -161,6 +161,7 @@ class SVNR(api.Algorithm):
         """Factor on the critic's output, in units of reward: about the size of the returns."""
 
     config: Config
+    executes_with = ("policy",)
 
     @classmethod
     def unfit(cls, spec: api.EnvSpec, config: SVNR.Config) -> str:

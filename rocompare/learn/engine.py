@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rocompare.api import Algorithm, Env, EnvSpec, Transition
 from rocompare.learn import checkpoint as checkpoints
+from rocompare.learn import policies
 from rocompare.learn.evaluate import RO, Evaluation, close, executions, play
 from rocompare.learn.nn import MLP
 from rocompare.learn.rng import Streams
@@ -171,6 +172,7 @@ class _Training:
         """A record per seed."""
         headline = evaluations["decentralised"]
         parameters = count_parameters(self.algorithm)
+        packed = policies.pack(self.algorithm, self.progress)
         return [
             SeedRecord(
                 seed=seed,
@@ -188,6 +190,7 @@ class _Training:
                 curve=self.curves[i],
                 actions=[] if headline.actions is None else _kept(headline.actions[i]),
                 positions=[] if headline.path is None else _positions(headline.path[i]),
+                policy=packed[i],
             )
             for i, seed in enumerate(self.cell.seeds)
         ]

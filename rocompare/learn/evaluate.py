@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +41,19 @@ def executions(algorithm: Algorithm) -> tuple[Execution, ...]:
 
 
 @torch.no_grad()
-def play(env: Env, algorithm: Algorithm, mode: Mode, progress: float, episodes: int) -> Evaluation:
-    """Play ``env``, which has ``episodes`` copies, to the end of an episode each."""
+def play(
+    env: Env,
+    algorithm: Algorithm,
+    mode: Mode,
+    progress: float,
+    episodes: int,
+    look: Callable[[Env], None] = lambda env: None,
+) -> Evaluation:
+    """Play ``env``, which has ``episodes`` copies, to the end of an episode each.
+
+    Args:
+        look: called before each step.
+    """
     spec = env.spec
     obs = env.reset()
     shape = obs.shape[0], episodes
@@ -58,6 +69,7 @@ def play(env: Env, algorithm: Algorithm, mode: Mode, progress: float, episodes: 
     # not depend on when others' episodes end.
     with aside(algorithm) if spec.horizon > 1 else contextlib.nullcontext():
         for left in range(spec.horizon - 1, -1, -1):
+            look(env)
             step = env.step(action)
             returns += torch.where(running, step.reward, 0.0)
             if positions is not None:

@@ -41,17 +41,24 @@ def load_suite(
     return _check(document, settings, path.parent, allow_local_code)
 
 
-def parse_suite(text: str, source: str = "<suite>", settings: Sequence[str] = ()) -> Suite:
+def parse_suite(
+    text: str,
+    source: str = "<suite>",
+    settings: Sequence[str] = (),
+    folder: Path | None = None,
+    allow_local_code: bool = False,
+) -> Suite:
     """Check the text of a suite.
 
-    Whoever writes the text also says which modules are imported: whatever Python finds. Classes in
-    files need a folder that they lie in, and so a file, see :func:`load_suite`.
+    Without a folder, whoever writes the text also says which modules are imported: whatever Python
+    finds. Classes in files need a folder that they lie in.
 
     Args:
         source: names the text in errors.
-        settings: as in :func:`load_suite`.
+        settings, allow_local_code: as in :func:`load_suite`.
+        folder: treat the text as that of a file which lies there.
     """
-    return _check(Document(text, source), settings, None, False)
+    return _check(Document(text, source), settings, folder, allow_local_code)
 
 
 def _read(path: Path) -> str:

@@ -40,6 +40,7 @@ ALONE = "a seed in a batch equals the seed alone"
 NAN = "a NaN stays in its seed and is reported"
 STATE = "a saved state continues bit for bit"
 EXECUTION = "executing leaves training alone"
+POLICY = "a policy that is kept acts like the algorithm"
 BELIEFS = "beliefs, if it has them, are per seed and leave training alone"
 
 STATE_DICT = "    def state_dict(self):\n        state = super().state_dict()\n        {}\n        return state\n"
@@ -98,6 +99,16 @@ def test_every_break_of_an_algorithm_is_named(tmp_path, old, new, check, message
     cls = load(tmp_path, ALGORITHM.replace(old, new))
     found = doctor.finding(cls, "algorithm", check)
     assert message in (found.problem or ""), found
+
+
+def test_a_kept_policy_without_a_network_that_acts_is_named(tmp_path):
+    first, memory = "class MyAlgorithm(api.Algorithm):\n", "        self.replay = Replay("
+    assert first in ALGORITHM and memory in ALGORITHM
+    text = ALGORITHM.replace(first, f"{first}    executes_with = ('extra',)\n")
+    extra = "        self.extra = torch.zeros(len(seeds), 1)\n"
+    cls = load(tmp_path, text.replace(memory, extra + memory))
+    problem = doctor.finding(cls, "algorithm", POLICY).problem
+    assert "executes_with must name every network" in (problem or "")
 
 
 def test_a_class_without_a_state_is_no_algorithm(tmp_path):
@@ -394,7 +405,7 @@ def test_the_command(tmp_path, monkeypatch):
     answer = run("doctor", "./mine.py:MyAlgorithm", "--allow-local-code")
     assert answer.exit_code == 1
     assert "BROKEN  actions are [S, E, N, A] in the action space" in answer.output
-    assert "./mine.py:MyAlgorithm: 1 of 9 checks broken" in answer.output
+    assert "./mine.py:MyAlgorithm: 1 of 10 checks broken" in answer.output
     assert "did you mean 'maddpg'" in str(run("doctor", "madpg").exception)
     assert "is not an algorithm" in str(run("doctor", "pathlib:Path").exception)
     answer = run("doctor", "max_of_three")
