@@ -229,6 +229,13 @@ def _print_plan(suite: Any, results: Path, jobs: int | None) -> None:
     jobs = jobs or runner.default_jobs()
     screen = console()
     _print_cells(statuses)
+    for algorithm in suite.algorithms:
+        if algorithm.curriculum is not None:
+            starts = ", ".join(f"{k} from {v:g}" for k, v in algorithm.curriculum.starts.items())
+            typer.echo(
+                f"{algorithm.name}: curriculum, {printable(starts)}, the target from "
+                f"{algorithm.curriculum.until:.0%} of the budget on"
+            )
     missing = sum(len(status.missing) for status in statuses)
     text = f"{len(statuses)} cells, {missing} seeds to train"
     if missing:

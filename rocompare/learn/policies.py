@@ -263,6 +263,8 @@ def _cell(path: Path, seed: int, allow_local_code: bool) -> Cell:
     for kind, place in (("algorithm", "use"), ("scenario", "env")):
         part = config[kind]
         values = {place: part.get(place), **dict(part.get("params") or {})}
+        if "curriculum" in part:
+            values["curriculum"] = part["curriculum"]
         entries[f"{kind}s"] = {part.get("name"): values}
     suite = {"name": "play", "seeds": [seed], **entries}
     suite |= {name: config.get(name) for name in ("budget", "evaluation")}
