@@ -144,7 +144,8 @@ class LenientMADRL(api.Algorithm):
             self.bin_value = config.action_bins ** torch.arange(a, device=device)
             self.bit_value = config.action_bins**a * 2 ** torch.arange(bits, device=device)
         else:
-            factors = (init.uniform(a + bits) * (PRIME - 1)).long() + 1  # [S, A + bits]
+            high, low = init.index(2**15, a + bits), init.index(2**16, a + bits)
+            factors = high * 2**16 + low  # [S, A + bits], up to PRIME
             self.bin_value = factors[:, None, None, :a]
             self.bit_value = factors[:, None, None, a:]
         size = min(config.table_size, pairs)

@@ -96,7 +96,7 @@ def test_where_pairs_share_entries_observation_and_action_still_tell_them_apart(
         assert int(entry[s, 1, e]) == total % (2**31 - 1) % 64
     for s in range(2):
         counts = torch.bincount(entry[s].flatten(), minlength=64)
-        assert counts.min() > 5 and counts.max() < 400  # 94 on average
+        assert counts.min() > 20 and counts.max() < 250  # 94 on average
     for other in (
         algorithm._entry(batch.obs.roll(1, 1), batch.action),
         algorithm._entry(batch.obs, batch.action.roll(1, 1)),
