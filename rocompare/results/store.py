@@ -2,8 +2,8 @@
 
 A cell's folder ``<results>/<suite>/<scenario>/<algorithm>/<key>/`` holds
 
-- ``config.yaml``: the resolved configuration, whose hash is the key, and the returns that the
-  environment declares,
+- ``config.yaml``: the resolved configuration, whose hash is the key, and beside it the returns that
+  the environment declares and what the search for the hyperparameters took, where that is known,
 - ``seed_<n>.json``: everything about a finished seed (``results.records.SeedRecord``),
 - ``summary.json``: a cache of what tables need of these; it may be deleted at any time,
 - ``failure.json``: why the last attempt failed, if it did,
@@ -53,6 +53,8 @@ def save(root: Path, cell: Cell, records: Sequence[SeedRecord], provenance: dict
     folder = root / cell.path
     config = cell.resolved()
     config["scenario"]["declared"] = cell.scenario.declared()
+    if cell.algorithm.search:
+        config["search"] = cell.algorithm.search.model_dump(mode="json")
     texts = {CONFIG: yaml.safe_dump(config, sort_keys=False, allow_unicode=True)}
     for record in records:
         record = record.model_copy(update={"provenance": provenance})

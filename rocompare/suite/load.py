@@ -10,7 +10,14 @@ from pydantic import BaseModel, ValidationError
 
 from rocompare.errors import SuiteError, UnknownName
 from rocompare.suite import library, options, registry
-from rocompare.suite.models import AlgorithmConfig, Budget, ScenarioConfig, Suite, SuiteFile
+from rocompare.suite.models import (
+    AlgorithmConfig,
+    Budget,
+    ScenarioConfig,
+    SearchCost,
+    Suite,
+    SuiteFile,
+)
 from rocompare.suite.yaml import Document
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -117,7 +124,7 @@ class _Checker:
         entries = _entries(data.get("algorithms"), empty=True)
         self.named = tuple(entries)
         for name, params in entries.items():
-            self._add_algorithm(name, params)
+            self._add_algorithm(name, params, written.search.get(name) if written else None)
         scenarios = []
         for name, params in _entries(data.get("scenarios")).items():
             scenario = self._scenario(name, params)
@@ -126,6 +133,10 @@ class _Checker:
                 self._check_pairs(scenario)
                 if scenario.budget is not None:
                     self._check_points(points, scenario.budget, ("scenarios", name, "budget"))
+        for name in written.search if written else ():
+            if name not in self.named:
+                hint = registry.nearest(name, self.named)
+                self._add(("search", name), f"the suite has no algorithm '{name[:80]}'{hint}")
         reference = written.reference if written else None
         if reference is not None and reference not in registry.REFERENCES:
             hint = registry.nearest(reference, registry.REFERENCES)
@@ -143,13 +154,18 @@ class _Checker:
             keep_policies=written.keep_policies,
         )
 
-    def _add_algorithm(self, name: str, params: dict[str, Any]) -> None:
+    def _add_algorithm(self, name: str, params: dict[str, Any], search: SearchCost | None) -> None:
         use = params.pop("use", name)
         resolved = self._resolve("algorithm", use, params, ("algorithms", name))
         if resolved is not None:
             place, checked, local = resolved
             self.algorithms[name] = AlgorithmConfig(
-                name=name, use=place, params=checked, given=tuple(params), local=local
+                name=name,
+                use=place,
+                params=checked,
+                given=tuple(params),
+                search=search,
+                local=local,
             )
 
     def _scenario(self, name: str, params: dict[str, Any]) -> ScenarioConfig | None:
