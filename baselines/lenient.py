@@ -84,9 +84,11 @@ class LenientMADRL(api.Algorithm):
         """Standard deviation of the exploration noise at the start, in units of the action."""
         noise_end: Annotated[float, api.Search(0.01, 0.3)] = Field(0.05, gt=0)
         """Standard deviation of the exploration noise from ``noise_end_fraction`` on."""
-        noise_end_fraction: float = Field(0.8, gt=0, le=1)
+        noise_end_fraction: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(
+            0.8, gt=0, le=1
+        )
         """Share of the budget at which the geometric fall of the exploration noise ends."""
-        saturation: Annotated[float, api.Search(0.01, 1)] = Field(0.1, ge=0)
+        saturation: Annotated[float, api.Search(0.001, 1)] = Field(0.1, ge=0)
         """Weight of the actors' squared outputs before tanh in their loss, in units of reward. It
         keeps actors out of the corners of the action box, where they have no gradient."""
         actor_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.005, gt=0)

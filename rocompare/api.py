@@ -83,14 +83,14 @@ class Config(BaseModel):
     """Share of the budget after which updates start."""
     gamma: float = Field(0.95, ge=0, le=1)
     """Discount."""
-    lr_end_factor: float = Field(0.02, gt=0, le=1)
+    lr_end_factor: Annotated[float, Search(0.01, 1)] = Field(0.02, gt=0, le=1)
     """What is left of the learning rates at the end of their cosine decay, as a factor."""
 
 
 class OffPolicyConfig(Config):
     """The same for algorithms that learn from a replay buffer."""
 
-    batch_size: int = Field(128, gt=0)
+    batch_size: Annotated[int, Search(32, 512)] = Field(128, gt=0)
     """Transitions per update and seed."""
     buffer_size: int = Field(100_000, gt=0)
     """Transitions kept per seed; the oldest is overwritten."""

@@ -101,10 +101,12 @@ class SVNR(api.Algorithm):
         alpha_start: Annotated[float, api.Search(3, 300)] = Field(30.0, gt=0)
         """Entropy temperature until ``alpha_start_fraction``, in units of reward: the higher, the
         more uniform the actions."""
-        alpha_end: Annotated[float, api.Search(0.03, 1)] = Field(0.1, gt=0)
+        alpha_end: Annotated[float, api.Search(0.001, 1)] = Field(0.1, gt=0)
         """Entropy temperature from ``alpha_end_fraction`` on: the lower, the nearer the policy
         comes to playing the best joint actions alone."""
-        alpha_start_fraction: float = Field(0.3, ge=0, le=1)
+        alpha_start_fraction: Annotated[float, api.Search(0, 0.5, log=False)] = Field(
+            0.3, ge=0, le=1
+        )
         """Share of the budget at which the geometric fall of alpha begins."""
         alpha_end_fraction: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(
             0.9, ge=0, le=1

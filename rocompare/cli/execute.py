@@ -378,7 +378,7 @@ def tune(
     if tuning.signal:
         say("interrupted; continue with the same command")
         raise typer.Exit(128 + tuning.signal)
-    typer.echo("\n".join(tuned.table(tuning)))
+    typer.echo("\n".join([*tuned.table(tuning), *tuned.explained(tuning)]))
     typer.echo(f"trials in {csv}")
     try:
         tuned.save_suite(tuning, suite, out)

@@ -2,8 +2,8 @@
 
 A cell's folder ``<results>/<suite>/<scenario>/<algorithm>/<key>/`` holds
 
-- ``config.yaml``: the resolved configuration, whose hash is the key, and the returns that the
-  environment declares,
+- ``config.yaml``: the resolved configuration, whose hash is the key, and beside it the returns that
+  the environment declares and what the search for the hyperparameters took, where that is known,
 - ``seed_<n>.json``: everything about a finished seed (``results.records.SeedRecord``),
 - ``policy_<n>.safetensors``: its trained policy, if it was kept (``learn.policies``),
 - ``summary.json``: a cache of what tables need of these; it may be deleted at any time,
@@ -65,6 +65,8 @@ def save(
     folder = root / cell.path
     config = cell.resolved()
     config["scenario"]["declared"] = cell.scenario.declared()
+    if cell.algorithm.search:
+        config["search"] = cell.algorithm.search.model_dump(mode="json")
     contents: dict[str, str | bytes] = {
         CONFIG: yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     }

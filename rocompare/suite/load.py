@@ -15,6 +15,7 @@ from rocompare.suite.models import (
     Budget,
     Curriculum,
     ScenarioConfig,
+    SearchCost,
     Suite,
     SuiteFile,
 )
@@ -131,7 +132,7 @@ class _Checker:
         entries = _entries(data.get("algorithms"), empty=True)
         self.named = tuple(entries)
         for name, params in entries.items():
-            self._add_algorithm(name, params)
+            self._add_algorithm(name, params, written.search.get(name) if written else None)
         scenarios = []
         for name, params in _entries(data.get("scenarios")).items():
             scenario = self._scenario(name, params)
@@ -141,6 +142,10 @@ class _Checker:
                 self._check_curricula(scenario)
                 if scenario.budget is not None:
                     self._check_points(points, scenario.budget, ("scenarios", name, "budget"))
+        for name in written.search if written else ():
+            if name not in self.named:
+                hint = registry.nearest(name, self.named)
+                self._add(("search", name), f"the suite has no algorithm '{name[:80]}'{hint}")
         reference = written.reference if written else None
         if reference is not None and reference not in registry.REFERENCES:
             hint = registry.nearest(reference, registry.REFERENCES)
@@ -158,7 +163,7 @@ class _Checker:
             keep_policies=written.keep_policies,
         )
 
-    def _add_algorithm(self, name: str, params: dict[str, Any]) -> None:
+    def _add_algorithm(self, name: str, params: dict[str, Any], search: SearchCost | None) -> None:
         use, path = params.pop("use", name), ("algorithms", name)
         curriculum = self._curriculum(params, path)
         resolved = self._resolve("algorithm", use, params, path)
@@ -170,6 +175,7 @@ class _Checker:
                 params=checked,
                 curriculum=curriculum,
                 given=tuple(params),
+                search=search,
                 local=local,
             )
 

@@ -134,6 +134,19 @@ class Curriculum(BaseModel):
         return {name: v[1] for name, v in extra.items() if isinstance(v, tuple)}
 
 
+class SearchCost(BaseModel):
+    """What it took to find an algorithm's hyperparameters, for readers of its results."""
+
+    model_config = _STRICT
+
+    trials: int = Field(gt=0)
+    """Sets of hyperparameters that were tried."""
+    dimensions: int = Field(ge=0)
+    """Hyperparameters that were searched."""
+    hours: float = Field(ge=0)
+    """Of training, all seeds together, on the machine of the search."""
+
+
 class AlgorithmConfig(BaseModel):
     """An algorithm's name in the suite, its class, and its resolved hyperparameters."""
 
@@ -145,6 +158,8 @@ class AlgorithmConfig(BaseModel):
     curriculum: Curriculum | None = None
     given: tuple[str, ...] = Field((), exclude=True)
     """The hyperparameters that the suite itself sets, which tuning leaves as they are."""
+    search: SearchCost | None = Field(None, exclude=True)
+    """What finding them took, where the suite says so."""
     local: registry.LocalFile | None = Field(None, exclude=True)
     """The file of a class beside the suite."""
 
@@ -206,6 +221,9 @@ class SuiteFile(BaseModel):
     scenarios: dict[Name, dict[str, Any]] = Field(min_length=1)
     """By a name of your own, `env`, the environment, and its parameters; `budget` and `algorithms`
     (hyperparameters by name) where they are others than the suite's."""
+    search: dict[Name, SearchCost] = Field(default_factory=dict)
+    """By the algorithm's name, what it took to find its hyperparameters, as `rocompare tune` writes
+    it; it stands beside the results."""
     reference: str | None = None
     """Published values to compare with."""
     keep_policies: bool = True
