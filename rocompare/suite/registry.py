@@ -28,6 +28,8 @@ ALGORITHMS = {
     "pr2": "baselines.pr2:PR2",
     "rommeo": "baselines.rommeo:ROMMEO",
     "lenient_madrl": "baselines.lenient:LenientMADRL",
+    "mappo": "baselines.mappo:MAPPO",
+    "optimappo": "baselines.mappo:OptiMAPPO",
 }
 ENVIRONMENTS = {
     "max_of_three": "rocompare.envs.max_of_three:MaxOfThree",
