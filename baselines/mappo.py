@@ -38,9 +38,9 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from rocompare import api
+from rocompare.learn import discrete
 from rocompare.learn.nn import MLP, Activation, Adam, seed_mean
 from rocompare.learn.rng import Streams
 from rocompare.learn.rollout import Rollout, gae
@@ -124,9 +124,8 @@ class MAPPO(api.Algorithm):
         with torch.no_grad():
             out = self.actor(obs.transpose(1, 2)).transpose(1, 2)  # [S, E, N, A or 2 A]
             if self.spec.discrete:
-                if mode != "deterministic":  # the largest logit beside Gumbel noise is a draw
-                    out = out - (-streams.uniform(*out.shape[1:]).log()).log()
-                return one_hot(out.argmax(-1), self.spec.action_dim).to(obs.dtype)
+                quiet = mode == "deterministic"
+                return discrete.greedy(out) if quiet else discrete.draw(out, streams)
             mean, log_std = self._gaussian(out)
             if mode != "deterministic":
                 mean = mean + log_std.exp() * streams.normal(*mean.shape[1:])
