@@ -76,8 +76,16 @@ UPDATES = {
         ),
     ],
     "lenient_madrl": [CRITIC, (("actor",), lambda a, b: a._actor_loss(b))],
+    "mmq": [
+        (("bounds",), lambda a, b: a._bounds_loss(b)),
+        (("reward",), lambda a, b: a._reward_loss(b)),
+        CRITIC,
+        (("actor",), lambda a, b: a._actor_loss(b)),
+    ],
 }
 """Of each algorithm, step by step: which networks descend which loss."""
+RATES = {"rho": "policy_lr", "bounds": "model_lr", "reward": "model_lr"}
+"""Learning rates that are not called as their networks are."""
 
 
 ROLLOUTS = ("mappo", "optimappo")
@@ -104,7 +112,7 @@ def test_an_update_descends_each_loss_at_the_scheduled_rate_and_temperature(name
         grads = torch.autograd.grad(loss(expected, batch).sum(), flats)
         for key, flat, grad in zip(networks, flats, grads, strict=True):
             assert grad.abs().max() > 1e-6
-            lr = getattr(expected.config, "policy_lr" if key == "rho" else f"{key}_lr")
+            lr = getattr(expected.config, RATES.get(key, f"{key}_lr"))
             with torch.no_grad():  # Adam's first step
                 flat -= lr * LR_FACTOR * grad / (grad.abs() + 1e-8)
             # But for parameters whose gradient is rounding about 0.
@@ -118,7 +126,7 @@ def test_an_update_descends_each_loss_at_the_scheduled_rate_and_temperature(name
         torch.testing.assert_close(network.flat, moved)
 
 
-@pytest.mark.parametrize("name", ["maddpg", "lenient_madrl"])
+@pytest.mark.parametrize("name", ["maddpg", "lenient_madrl", "mmq"])
 def test_exploration_noise_falls_and_execution_has_none(name):
     algorithm = make(name)
     obs = torch.zeros(2, 5000, 3, 2)

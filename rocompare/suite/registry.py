@@ -30,6 +30,7 @@ ALGORITHMS = {
     "lenient_madrl": "baselines.lenient:LenientMADRL",
     "mappo": "baselines.mappo:MAPPO",
     "optimappo": "baselines.mappo:OptiMAPPO",
+    "mmq": "baselines.mmq:MMQ",
 }
 ENVIRONMENTS = {
     "max_of_three": "rocompare.envs.max_of_three:MaxOfThree",
