@@ -28,6 +28,9 @@ ALGORITHMS = {
     "pr2": "baselines.pr2:PR2",
     "rommeo": "baselines.rommeo:ROMMEO",
     "lenient_madrl": "baselines.lenient:LenientMADRL",
+    "iql": "baselines.hysteretic:IQL",
+    "hysteretic": "baselines.hysteretic:HystereticQ",
+    "distributed_q": "baselines.hysteretic:DistributedQ",
 }
 ENVIRONMENTS = {
     "max_of_three": "rocompare.envs.max_of_three:MaxOfThree",
