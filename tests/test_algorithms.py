@@ -51,10 +51,11 @@ def td_loss(algorithm, batch):
 
 
 def extras_of(algorithm, batch):
-    """What is replayed beside a batch: Lenient MADRL's temperatures, some of which forgive."""
-    if hasattr(algorithm, "temperature"):
-        return {"temperature": 0.1 * batch.action[..., 0].abs()}
-    return {}
+    """What is replayed beside a batch: temperatures or leniencies, some of which forgive."""
+    part = 0.1 * batch.action[..., 0].abs()
+    names = {"LenientMADRL": "temperature", "LenientDQN": "leniency"}
+    name = names.get(type(algorithm).__name__)
+    return {name: part} if name else {}
 
 
 FIRST_STATES = slice(None), slice(3)
@@ -79,6 +80,7 @@ UPDATES = {
     "iql": [(("q",), td_loss)],
     "hysteretic": [(("q",), td_loss)],
     "distributed_q": [(("q",), td_loss)],
+    "lenient_dqn": [(("q",), td_loss)],
 }
 """Of each algorithm, step by step: which networks descend which loss."""
 RATES = {"rho": "policy_lr"}

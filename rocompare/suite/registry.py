@@ -31,6 +31,7 @@ ALGORITHMS = {
     "iql": "baselines.hysteretic:IQL",
     "hysteretic": "baselines.hysteretic:HystereticQ",
     "distributed_q": "baselines.hysteretic:DistributedQ",
+    "lenient_dqn": "baselines.lenient_dqn:LenientDQN",
 }
 ENVIRONMENTS = {
     "max_of_three": "rocompare.envs.max_of_three:MaxOfThree",

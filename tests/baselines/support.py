@@ -75,14 +75,14 @@ def batch_of(
     )
 
 
-def trained(algorithm: str, game: str, steps: int = 1500, seeds: int = 4) -> list[float]:
+def trained(algorithm: str, game: str, steps: int = 4000, seeds: int = 4) -> list[float]:
     """Mean returns of the seeds of an algorithm that was trained in a discrete matrix game, both as
     a suite has them."""
     cell = parse_suite(
         f"""
 name: short
 seeds: {seeds}
-budget: {{env_steps: {steps}}}
+budget: {{env_steps: {steps}, envs: 4}}
 evaluation: {{episodes: 1, points: 1}}
 algorithms: {{it: {{{algorithm}}}}}
 scenarios: {{game: {{env: discrete_matrix_game, {game}}}}}
