@@ -81,9 +81,11 @@ UPDATES = {
     "hysteretic": [(("q",), td_loss)],
     "distributed_q": [(("q",), td_loss)],
     "lenient_dqn": [(("q",), td_loss)],
+    "vdn": [(("q",), td_loss)],
+    "qmix": [(("q", "mixer"), td_loss)],
 }
 """Of each algorithm, step by step: which networks descend which loss."""
-RATES = {"rho": "policy_lr"}
+RATES = {"rho": "policy_lr", "mixer": "q_lr"}
 """Of networks that have no rate of their own."""
 
 

@@ -32,6 +32,8 @@ ALGORITHMS = {
     "hysteretic": "baselines.hysteretic:HystereticQ",
     "distributed_q": "baselines.hysteretic:DistributedQ",
     "lenient_dqn": "baselines.lenient_dqn:LenientDQN",
+    "vdn": "baselines.qmix:VDN",
+    "qmix": "baselines.qmix:QMIX",
 }
 ENVIRONMENTS = {
     "max_of_three": "rocompare.envs.max_of_three:MaxOfThree",
