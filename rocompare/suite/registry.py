@@ -31,6 +31,12 @@ ALGORITHMS = {
     "mappo": "baselines.mappo:MAPPO",
     "optimappo": "baselines.mappo:OptiMAPPO",
     "mmq": "baselines.mmq:MMQ",
+    "iql": "baselines.hysteretic:IQL",
+    "hysteretic": "baselines.hysteretic:HystereticQ",
+    "distributed_q": "baselines.hysteretic:DistributedQ",
+    "lenient_dqn": "baselines.lenient_dqn:LenientDQN",
+    "vdn": "baselines.qmix:VDN",
+    "qmix": "baselines.qmix:QMIX",
 }
 ENVIRONMENTS = {
     "max_of_three": "rocompare.envs.max_of_three:MaxOfThree",
