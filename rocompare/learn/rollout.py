@@ -64,3 +64,26 @@ def gae(
         following = error[:, t] + weight[:, t] * following
         advantage[:, t] = following
     return advantage
+
+
+@torch.no_grad()
+def n_step_returns(rollout: Transition, next_value: Tensor, gamma: float, n: int) -> Tensor:
+    """Discounted rewards of up to ``n`` steps and the value of what they lead to.
+
+    Fewer steps where the episode or the rollout is over before.
+
+    Args:
+        rollout: ``[S, T, E, ...]``
+        next_value: ``[..., S, T, E]`` of what was reached, before a reset.
+
+    Returns:
+        ``[..., S, T, E]``
+    """
+    over = rollout.truncated.clone()
+    over[:, -1] = True
+    following = next_value
+    for _ in range(n):
+        returns = rollout.reward + gamma * torch.where(rollout.terminated, 0.0, following)
+        # What follows a step is the return, of a step less, from the next one on.
+        following = torch.where(over, next_value, returns.roll(-1, -2))
+    return returns

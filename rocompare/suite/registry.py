@@ -31,6 +31,7 @@ ALGORITHMS = {
     "mappo": "baselines.mappo:MAPPO",
     "optimappo": "baselines.mappo:OptiMAPPO",
     "mmq": "baselines.mmq:MMQ",
+    "pareto_ac": "baselines.pareto_ac:ParetoAC",
     "iql": "baselines.hysteretic:IQL",
     "hysteretic": "baselines.hysteretic:HystereticQ",
     "distributed_q": "baselines.hysteretic:DistributedQ",

@@ -3,7 +3,7 @@
 import torch
 
 from rocompare.api import Transition
-from rocompare.learn.rollout import Rollout, gae
+from rocompare.learn.rollout import Rollout, gae, n_step_returns
 from tests.support.helpers import make_spec, make_transition
 
 SEEDS = (0, 1)
@@ -48,3 +48,26 @@ def test_advantages():
     got = gae(rollout, column(1.0, 1.0, 1.0), column(2.0, 1.0, 4.0), 0.5, 0.5)
     expected = [[1.625, 2.5, 4.0], [1.375, 1.5, 4.0], [1.25, 1.0, 4.0]]
     assert got[0].mT.tolist() == expected
+
+
+def test_n_step_returns():
+    """Rewards 1, 2, 4, 8, gamma 0.5, values of 16 after each step; two steps where they are there."""
+    shape = 1, 4, 3
+    ended, cut_off = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
+    ended[0, 1, 1] = True
+    cut_off[0, 1, 2] = True
+    reward = torch.tensor([1.0, 2.0, 4.0, 8.0]).view(1, 4, 1).expand(shape)
+    empty = torch.zeros(*shape, 1, 1)
+    rollout = Transition(empty, empty, reward, empty, ended, cut_off)
+    values = torch.stack([torch.full(shape, 16.0), torch.zeros(shape)])
+    one, zero = n_step_returns(rollout, values, 0.5, 1)
+    assert one[0, :, 0].tolist() == [9, 10, 12, 16]
+    assert one[0, :, 1].tolist() == [9, 2, 12, 16]  # nothing follows the second step
+    assert zero[0, :, 0].tolist() == [1, 2, 4, 8]
+    two, zero = n_step_returns(rollout, values, 0.5, 2)
+    assert two[0, :, 0].tolist() == [1 + 1 + 4, 2 + 2 + 4, 4 + 4 + 4, 8 + 8]
+    assert two[0, :, 1].tolist() == [1 + 1, 2, 12, 16]
+    assert two[0, :, 2].tolist() == [1 + 1 + 4, 2 + 8, 12, 16]
+    assert zero[0, :, 0].tolist() == [2, 4, 8, 8]
+    many = n_step_returns(rollout, values[0], 0.5, 9)
+    assert many[0, :, 0].tolist() == [1 + 1 + 1 + 1 + 1, 2 + 2 + 2 + 2, 4 + 4 + 4, 8 + 8]
