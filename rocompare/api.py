@@ -98,6 +98,23 @@ class OffPolicyConfig(Config):
     """Share of the way that target networks move towards their networks at each update."""
 
 
+class OnPolicyConfig(Config):
+    """The same for algorithms that learn from what the newest policy did, and from that alone.
+
+    ``update`` is called after each step all the same, and learns when a rollout is full. Learning
+    needs actions of the policy, so there is no uniform phase.
+    """
+
+    updates_per_step: int = Field(1, ge=1, le=1)
+    """Calls of ``update`` after each environment step: it learns from each rollout once."""
+    random_fraction: float = Field(0.0, ge=0, le=0)
+    """There are no uniform actions at the start: it learns from its policy's own."""
+    learning_starts_fraction: float = Field(0.0, ge=0, le=0)
+    """The first rollout is learnt from as well."""
+    rollout_steps: int = Field(64, gt=0)
+    """Environment steps between updates, of each of the environments side by side."""
+
+
 @dataclass(frozen=True)
 class EnvSpec:
     """What an algorithm may know of an environment, and what makes RO measurable in it."""

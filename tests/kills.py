@@ -22,7 +22,7 @@ from rocompare.execute.runner import ExecutorSettings, run_suite
 from rocompare.learn import engine
 from rocompare.suite import registry
 from rocompare.suite.load import parse_suite
-from tests.support.helpers import contents
+from tests.support.helpers import contents, game_for
 
 SUITE = """
 name: killed
@@ -37,7 +37,8 @@ scenarios: {{game: {{env: max_of_three}}}}
 
 def suite(steps):
     small = {"svnr": "{hidden: 8, particles: 4}"}
-    lines = [f"  {name}: {small.get(name, '{hidden: 8}')}" for name in registry.ALGORITHMS]
+    names = [name for name in registry.ALGORITHMS if game_for(name) == "max_of_three"]
+    lines = [f"  {name}: {small.get(name, '{hidden: 8}')}" for name in names]
     lines.append("  pr2_deterministic: {use: pr2, policy: deterministic, hidden: 8}")
     return parse_suite(SUITE.format(steps=steps, algorithms="\n".join(lines)))
 

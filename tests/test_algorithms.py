@@ -19,6 +19,7 @@ SCHEDULES = {
     "alpha_start_fraction": 0.2, "alpha_end_fraction": 0.6,
     "noise_anneal_start_fraction": 0.2, "noise_anneal_end_fraction": 0.6,
     "noise_start": 1.0, "noise_end": 0.25, "noise_end_fraction": 0.8,
+    "epsilon_start": 0.5, "epsilon_end": 0.25, "epsilon_end_fraction": 0.8,
     "learning_starts_fraction": 0.2, "lr_end_factor": 0.1, "max_grad_norm": 1e9, "tau": 0.25,
 }  # fmt: skip
 PROGRESS, ALPHA, NOISE, LR_FACTOR = 0.4, 2.0, 0.5, 0.1 + 0.45 * (1 + math.cos(0.4 * math.pi))
@@ -27,11 +28,14 @@ PROGRESS, ALPHA, NOISE, LR_FACTOR = 0.4, 2.0, 0.5, 0.1 + 0.45 * (1 + math.cos(0.
 ANNEALED = ("svnr", "masql", "pr2", "rommeo")
 
 
-def make(name, spec=None, **config):
+def make(name, spec=None, seeds=SEEDS, **config):
     """The algorithm, with those of the schedules that it has, and targets unlike the networks."""
     cls = registry.load("algorithm", name)
     config |= {key: value for key, value in SCHEDULES.items() if key in cls.Config.model_fields}
-    algorithm = cls(spec or make_spec(), cls.Config(**config), SEEDS, CPU)
+    if name in ROLLOUTS:  # they learn from the start
+        del config["learning_starts_fraction"]
+    kind = {} if "continuous" in cls.actions else {"discrete": True, "action_dim": 4}
+    algorithm = cls(spec or make_spec(**kind), cls.Config(**config), seeds, CPU)
     for target in targets(algorithm).values():
         target.flat += 0.1 * torch.sin(torch.arange(target.flat.numel()))
     return algorithm
@@ -49,10 +53,11 @@ def td_loss(algorithm, batch):
 
 
 def extras_of(algorithm, batch):
-    """What is replayed beside a batch: Lenient MADRL's temperatures, some of which forgive."""
-    if hasattr(algorithm, "temperature"):
-        return {"temperature": 0.1 * batch.action[..., 0].abs()}
-    return {}
+    """What is replayed beside a batch: temperatures or leniencies, some of which forgive."""
+    part = 0.1 * batch.action[..., 0].abs()
+    names = {"LenientMADRL": "temperature", "LenientDQN": "leniency"}
+    name = names.get(type(algorithm).__name__)
+    return {name: part} if name else {}
 
 
 FIRST_STATES = slice(None), slice(3)
@@ -74,12 +79,29 @@ UPDATES = {
         ),
     ],
     "lenient_madrl": [CRITIC, (("actor",), lambda a, b: a._actor_loss(b))],
+    "mmq": [
+        (("bounds",), lambda a, b: a._bounds_loss(b)),
+        (("reward",), lambda a, b: a._reward_loss(b)),
+        CRITIC,
+        (("actor",), lambda a, b: a._actor_loss(b)),
+    ],
+    "iql": [(("q",), td_loss)],
+    "hysteretic": [(("q",), td_loss)],
+    "distributed_q": [(("q",), td_loss)],
+    "lenient_dqn": [(("q",), td_loss)],
+    "vdn": [(("q",), td_loss)],
+    "qmix": [(("q", "mixer"), td_loss)],
 }
 """Of each algorithm, step by step: which networks descend which loss."""
+RATES = {"rho": "policy_lr", "mixer": "q_lr", "bounds": "model_lr", "reward": "model_lr"}
+"""Of networks that have no rate of their own."""
+ROLLOUTS = ("mappo", "optimappo", "pareto_ac")
+"""They learn from rollouts, by updates that their own tests describe."""
+ALL = [*UPDATES, *ROLLOUTS]
 
 
 def test_every_algorithm_is_here():
-    assert set(UPDATES) == set(registry.ALGORITHMS)
+    assert set(ALL) == set(registry.ALGORITHMS)
 
 
 @pytest.mark.parametrize("name", UPDATES)
@@ -97,7 +119,7 @@ def test_an_update_descends_each_loss_at_the_scheduled_rate_and_temperature(name
         grads = torch.autograd.grad(loss(expected, batch).sum(), flats)
         for key, flat, grad in zip(networks, flats, grads, strict=True):
             assert grad.abs().max() > 1e-6
-            lr = getattr(expected.config, "policy_lr" if key == "rho" else f"{key}_lr")
+            lr = getattr(expected.config, RATES.get(key, f"{key}_lr"))
             with torch.no_grad():  # Adam's first step
                 flat -= lr * LR_FACTOR * grad / (grad.abs() + 1e-8)
             # But for parameters whose gradient is rounding about 0.
@@ -111,7 +133,7 @@ def test_an_update_descends_each_loss_at_the_scheduled_rate_and_temperature(name
         torch.testing.assert_close(network.flat, moved)
 
 
-@pytest.mark.parametrize("name", ["maddpg", "lenient_madrl"])
+@pytest.mark.parametrize("name", ["maddpg", "lenient_madrl", "mmq"])
 def test_exploration_noise_falls_and_execution_has_none(name):
     algorithm = make(name)
     obs = torch.zeros(2, 5000, 3, 2)
@@ -200,10 +222,11 @@ def test_bootstraps_from_the_targets_at_the_next_observation(name):
 
 
 def influence(algorithm, mode, agent):
-    """How far another observation of ``agent`` moves each agent's action: ``[N]``."""
-    obs = torch.zeros(2, 20, 3, 2)
+    """How far other observations of ``agent`` move each agent's action: ``[N]``."""
+    obs = torch.zeros(6, 20, 3, 2)
     other = obs.clone()
-    other[:, :, agent] = 1.0
+    around = torch.linspace(0, 6, 20)
+    other[:, :, agent] = 9 * torch.stack([around.cos(), around.sin()], -1)
     start = copy.deepcopy(algorithm.state_dict())
     actions = []
     for seen in (obs, other):
@@ -213,7 +236,7 @@ def influence(algorithm, mode, agent):
 
 
 @pytest.mark.parametrize("mode", ["explore", "decentralised", "deterministic", "shared"])
-@pytest.mark.parametrize("name", UPDATES)
+@pytest.mark.parametrize("name", ALL)
 def test_an_agent_acts_on_its_own_observation(name, mode):
     """And SVNR's, after more than one round, on the proposals of those that it hears, unless
     execution is decentralised."""
@@ -223,27 +246,29 @@ def test_an_agent_acts_on_its_own_observation(name, mode):
     rounds = {"rounds": 2} if name == "svnr" else {}
     hears = name == "svnr" and mode != "decentralised"
     for agent in range(3):
-        moved = influence(make(name, **rounds), mode, agent)
+        # Many networks: one of discrete actions may prefer the same everywhere.
+        moved = influence(make(name, seeds=range(6), **rounds), mode, agent)
         assert moved[agent] > 1e-3
         heard_by = [other == agent or (hears and other > agent) for other in range(3)]
         assert (moved > 0).tolist() == heard_by
         if hears:
-            alone = influence(make(name, rounds=1), mode, agent)
+            alone = influence(make(name, seeds=range(6), rounds=1), mode, agent)
             assert (alone > 0).tolist() == [other == agent for other in range(3)]
 
 
-@pytest.mark.parametrize("name", UPDATES)
+@pytest.mark.parametrize("name", ALL)
 def test_decentralised_actions_are_independent(name):
     """At one observation no agent's actions go with another's."""
     algorithm = make(name)
-    if hasattr(algorithm.config, "noise_start"):
+    if hasattr(algorithm.config, "noise_start") or hasattr(algorithm.config, "epsilon_start"):
         pytest.skip("it executes no noise at all")
     obs = torch.zeros(2, 4000, 3, 2)
     for seed in range(2):
         action = algorithm.act(obs, "decentralised", 0.0)[seed]
         correlation = torch.corrcoef(action.flatten(1).T)  # [N*A, N*A]
-        between = correlation.view(3, 2, 3, 2)[[0, 0, 1], :, [1, 2, 2]]
-        assert between.abs().max() < 0.07  # over four standard errors, of 24 such numbers
+        a = action.shape[-1]
+        between = correlation.view(3, a, 3, a)[[0, 0, 1], :, [1, 2, 2]]
+        assert between.abs().max() < 0.07  # over four standard errors, of at most 48 such numbers
 
 
 @pytest.mark.parametrize("name", ["pr2", "rommeo"])

@@ -9,6 +9,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,6 +34,14 @@ def spec(n_agents: int, constant_obs: bool, horizon: int = 25) -> EnvSpec:
     return EnvSpec(n_agents, 1, 1, horizon, 1.0, 0.0, ("optimum", "safe"), constant_obs)
 
 
+def game_for(name: str) -> EnvSpec:
+    """A game of one step with 3 agents, and 3 actions if the algorithm takes none but discrete."""
+    game = spec(3, True, 1)
+    if "continuous" in registry.load("algorithm", name).actions:
+        return game
+    return replace(game, action_dim=3, discrete=True)
+
+
 def batch(of: EnvSpec, n_seeds: int, size: int) -> Batch:
     """A batch of random numbers."""
     generator = torch.Generator().manual_seed(0)
@@ -42,7 +51,9 @@ def batch(of: EnvSpec, n_seeds: int, size: int) -> Batch:
 
     rows = 1 if of.constant_obs else size
     obs, next_obs = draw(rows, of.n_agents, 1), draw(rows, of.n_agents, 1)
-    action, reward = draw(size, of.n_agents, 1), draw(size)
+    action, reward = draw(size, of.n_agents, of.action_dim), draw(size)
+    if of.discrete:
+        action = nn.functional.one_hot(action.argmax(-1), of.action_dim).float()
     return Batch(obs, action, reward, next_obs, (draw(size) > 0).float())
 
 
@@ -201,7 +212,7 @@ def main(seconds: float, console: Console) -> None:
         highlight=False,
     )
     names = list(registry.ALGORITHMS)
-    speeds = rates([updater(name, spec(3, True, 1), SEEDS, 128) for name in names], seconds)
+    speeds = rates([updater(name, game_for(name), SEEDS, 128) for name in names], seconds)
     console.print("Defaults on a one-step game with 3 agents, batch 128:", highlight=False)
     for name, rate in zip(names, speeds, strict=True):
         console.print(f"  {name:<24} {rate * SEEDS:8,.0f}", highlight=False)

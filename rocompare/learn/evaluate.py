@@ -51,6 +51,9 @@ def play(
 ) -> Evaluation:
     """Play ``env``, which has ``episodes`` copies, to the end of an episode each.
 
+    Where a game of one step knows the mean reward of its actions that is the return, and not a
+    reward drawn around it.
+
     Args:
         look: called before each step.
     """
@@ -61,6 +64,7 @@ def play(
     basin = torch.zeros(shape, dtype=torch.long, device=obs.device)
     running = torch.ones(shape, dtype=torch.bool, device=obs.device)
     rest = getattr(env, "rest", None)
+    mean_reward = getattr(env, "reward", None) if spec.horizon == 1 else None
     positions = getattr(env, "positions", None)
     path = [] if positions is None else [positions(obs)[:, 0]]
     action = algorithm.act(obs, mode, progress)
@@ -71,7 +75,8 @@ def play(
         for left in range(spec.horizon - 1, -1, -1):
             look(env)
             step = env.step(action)
-            returns += torch.where(running, step.reward, 0.0)
+            reward = step.reward if mean_reward is None else mean_reward(action)
+            returns += torch.where(running, reward, 0.0)
             if positions is not None:
                 moved = positions(step.next_obs)[:, 0]  # [S, P, 2]
                 path.append(torch.where(running[:, :1, None], moved, math.nan))
@@ -128,8 +133,8 @@ class RO:
             answers: makes copies of a longer game to answer in.
         """
         if evaluation.actions is not None:
-            joint = evaluation.actions[:, : ro.EXECUTED].unsqueeze(-1)
-            return ro.executed_ro(self.reward, joint)
+            joint = evaluation.actions[:, : ro.EXECUTED].unflatten(2, (self.spec.n_agents, -1))
+            return ro.executed_ro(self.reward, joint, ro.answers_of(self.spec, ro.ANSWERS, joint))
         env = answers()
         algorithm = self.algorithm
         try:
@@ -147,8 +152,7 @@ class RO:
         """``[S]``; NaN where it cannot be measured. Numbers are drawn from ``streams`` alone."""
         if self.grid is None or not isinstance(self.algorithm, Believer):
             return torch.full((n_seeds,), math.nan, device=self.device)
-        own = self.grid.actions.unsqueeze(-1)  # [G, 1]
-        own = own.expand(n_seeds, self.spec.n_agents, -1, -1)
+        own = self.grid.actions.expand(n_seeds, self.spec.n_agents, -1, -1)  # [S, N, G, A]
         return self.grid.perceived_ro(self.algorithm.beliefs(own, ro.DRAWS, streams))
 
 

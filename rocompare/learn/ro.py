@@ -27,7 +27,8 @@ Sheng et al. (AAMAS 2025), in units of reward, so that both can be read beside t
   an annealing algorithm has it early in training, is not perfect at this one and reads more than
   0. So early values say that training is not over, and only late ones how an algorithm perceives.
 
-In games of one step both are exact on a grid of actions, and perceived RO is measured there alone.
+In games of one step both are exact on a grid of actions, which for discrete actions are all there
+are, and perceived RO is measured there alone.
 Executed RO is that of decentralised execution, the product of the agents' policies.
 Where rho_i may depend on the own action (PR2), the minimum is over pi(u_i) rho_i(u_-i | u_i). rho_i
 is what ``Algorithm.beliefs`` draws, its entropy that of the draws' frequencies on the grid: too
@@ -48,7 +49,7 @@ from rocompare.api import EnvSpec
 
 COLUMNS = ("executed_ro", "perceived_ro")
 ANSWERS = 201
-"""Actions that an agent may answer with, evenly spaced."""
+"""Actions that an agent may answer with, evenly spaced; discrete ones are all tried."""
 EXECUTED = 20
 """Executed joint actions that are answered, per seed and evaluation."""
 DRAWS = 64
@@ -56,25 +57,38 @@ DRAWS = 64
 ROLLOUT_EPISODES = 10
 """Episodes in which each agent answers, per seed and measurement, in games of several steps."""
 ROLLOUT_ANSWERS = 9
-"""Actions that it may answer with there, evenly spaced, besides its own."""
+"""Actions that it may answer with there, evenly spaced, besides its own; or all discrete ones."""
+ROLLOUT_HORIZON = 50
+"""Longest episodes in which it is measured there: what it costs grows with their square."""
 ROLLOUT_EVERY = 5
 """Measured there at every so many evaluations, counted from the last: it costs more than they."""
 GRID = {2: 41, 3: 41, 4: 21}
 """Actions of each agent on the grid of perceived RO, by the number of agents."""
+GRID_CELLS = 200_000
+"""Most joint actions on that grid where actions are discrete, and each is a point."""
 ALPHA = 0.01
 """Temperature of the optimal joint policy, as a share of optimal minus safe return."""
 
 
 def executed_unavailable(spec: EnvSpec, env: Any) -> str:
     """Why executed RO cannot be measured, or nothing."""
-    if spec.horizon > 1 and (spec.action_dim > 1 or not hasattr(env, "fork")):
+    few_answers = spec.discrete or spec.action_dim == 1
+    if spec.horizon > 1 and not (few_answers and hasattr(env, "fork")):
         return (
             f"episodes last up to {spec.horizon} steps: answers are then tried in copies of the "
-            "game, which needs scalar actions and a method fork(copies)"
+            "game, which needs scalar or discrete actions and a method fork(copies)"
         )
-    one_step = spec.constant_obs and spec.action_dim == 1 and hasattr(env, "reward")
+    if spec.horizon > ROLLOUT_HORIZON:
+        return (
+            f"episodes last up to {spec.horizon} steps, after each of which answers are tried to "
+            f"the end: that takes too long beyond {ROLLOUT_HORIZON}"
+        )
+    one_step = spec.constant_obs and few_answers and hasattr(env, "reward")
     if spec.horizon == 1 and not one_step:
-        return "the game needs a constant observation, scalar actions and a method reward(action)"
+        return (
+            "the game needs a constant observation, scalar or discrete actions and a method "
+            "reward(action)"
+        )
     return "" if spec.n_agents > 1 else "there is one agent only"
 
 
@@ -86,10 +100,15 @@ def perceived_unavailable(spec: EnvSpec, env: Any, algorithm: Any) -> str:
         return (
             f"episodes last up to {spec.horizon} steps, so no grid holds the optimal joint policy"
         )
-    if spec.n_agents not in GRID:
+    if spec.discrete:
+        large = spec.action_dim**spec.n_agents > GRID_CELLS
+        most = f"{GRID_CELLS:,} joint actions"
+    else:
+        large, most = spec.n_agents not in GRID, f"{max(GRID)}"
+    if large:
         return (
             f"the optimal joint policy is known on a grid of all joint actions, which for "
-            f"{spec.n_agents} agents is too large (up to {max(GRID)} are possible)"
+            f"{spec.n_agents} agents is too large (up to {most} are possible)"
         )
     if spec.optimal_return is None or spec.safe_return is None:
         return "the game's optimal or safe return is unknown, which set the temperature"
@@ -98,18 +117,26 @@ def perceived_unavailable(spec: EnvSpec, env: Any, algorithm: Any) -> str:
     return ""
 
 
-def executed_ro(reward: Callable[[Tensor], Tensor], action: Tensor) -> Tensor:
-    """``[S]``, of the executed joint actions ``action [S, M, N, 1]``.
+def answers_of(spec: EnvSpec, points: int, like: Tensor) -> Tensor:
+    """Actions that an agent may answer with, ``[C, A]``: all discrete ones, or ``points`` evenly
+    spaced ones."""
+    if spec.discrete:
+        return torch.eye(spec.action_dim, device=like.device, dtype=like.dtype)
+    return torch.linspace(-1, 1, points, device=like.device, dtype=like.dtype).unsqueeze(-1)
+
+
+def executed_ro(reward: Callable[[Tensor], Tensor], action: Tensor, answers: Tensor) -> Tensor:
+    """``[S]``, of the executed joint actions ``action [S, M, N, A]``.
 
     Args:
-        reward: ``[..., N, 1]`` in ``[-1, 1]`` -> ``[...]``.
+        reward: ``[..., N, A]`` -> ``[...]``.
+        answers: ``[C, A]``, see :func:`answers_of`.
     """
     now = reward(action)  # [S, M]
-    answers = torch.linspace(-1, 1, ANSWERS, device=action.device, dtype=action.dtype)
     gains = []
     for i in range(action.shape[2]):
-        joint = action.unsqueeze(2).repeat(1, 1, ANSWERS, 1, 1)
-        joint[:, :, :, i, 0] = answers
+        joint = action.unsqueeze(2).repeat(1, 1, len(answers), 1, 1)
+        joint[:, :, :, i] = answers
         gain = reward(joint).amax(2) - now  # less than 0 if the action itself is off the grid
         gains.append(torch.where(gain.isnan(), gain, gain.clamp(min=0)).mean(1))
     return torch.stack(gains).amax(0)
@@ -120,28 +147,29 @@ def rollout_ro(
 ) -> Tensor:
     """``[S]``, of a game of several steps, from below.
 
-    At every step agent i hears what the others are about to do and tries its own action and
-    ``ROLLOUT_ANSWERS`` others, each in a copy of the game that all play to its end as they execute;
-    the best is taken. That is one step of policy improvement by rollouts (Tesauro and Galperin,
+    At every step agent i hears what the others are about to do and tries its own action and those
+    of :func:`answers_of`, each in a copy of the game that all play to its end as they execute; the
+    best is taken. That is one step of policy improvement by rollouts (Tesauro and Galperin,
     1996), so the best answering policy gains no less. What counts is what these episodes then
     return more than others from the same starts in which nobody answers. With a noisy policy the
     two differ by chance too, by a standard error of their returns over ``ROLLOUT_EPISODES``.
 
     Args:
         env: as many copies as episodes; it is reset.
-        act: ``obs [S, E, N, O] -> action [S, E, N, 1]``, as the algorithm executes.
+        act: ``obs [S, E, N, O] -> action [S, E, N, A]``, as the algorithm executes.
         aside: a context after which the algorithm's random numbers are those from before. Without
             it a seed's would depend on how long others' rollouts last.
     """
-    n, tries = env.spec.n_agents, 1 + ROLLOUT_ANSWERS
+    n = env.spec.n_agents
     start = env.reset().repeat_interleave(n + 1, 1)
     game = env.fork(n + 1)  # of the copies of an episode, number i answers as agent i, the last not
-    answers = torch.linspace(-1, 1, ROLLOUT_ANSWERS, device=start.device, dtype=start.dtype)
+    answers = answers_of(env.spec, ROLLOUT_ANSWERS, start)
+    tries = 1 + len(answers)
 
     def answer(obs: Tensor, steps_left: int) -> Tensor:
-        tried = act(obs).unsqueeze(2).repeat(1, 1, tries, 1, 1)  # [S, E, C, N, 1], the own first
+        tried = act(obs).unsqueeze(2).repeat(1, 1, tries, 1, 1)  # [S, E, C, N, A], the own first
         for i in range(n):
-            tried[:, i :: n + 1, 1:, i, 0] = answers
+            tried[:, i :: n + 1, 1:, i] = answers
         with aside():
             values = _play(
                 game.fork(tries), tried.flatten(1, 2), lambda obs, _: act(obs), steps_left
@@ -173,9 +201,9 @@ class Grid:
     """A one-step game on a grid of joint actions, with its optimal joint policy.
 
     Args:
-        reward: ``[..., N, 1]`` in ``[-1, 1]`` -> ``[...]``.
+        reward: ``[..., N, A]`` -> ``[...]``.
         alpha: temperature of the optimal joint policy, in units of reward.
-        points: actions of each agent.
+        actions: ``[G, A]`` of each agent: see :func:`answers_of`.
     """
 
     def __init__(
@@ -183,12 +211,12 @@ class Grid:
         reward: Callable[[Tensor], Tensor],
         n_agents: int,
         alpha: float,
-        points: int,
-        device: torch.device | str = "cpu",
+        actions: Tensor,
     ) -> None:
-        self.alpha, self.points = alpha, points
-        self.actions = torch.linspace(-1, 1, points, device=device)
-        joint = torch.cartesian_prod(*[self.actions] * n_agents).unsqueeze(-1)  # [G^N, N, 1]
+        self.alpha, self.actions, self.points = alpha, actions, len(actions)
+        points, device = self.points, actions.device
+        place = torch.arange(points, device=device)
+        joint = actions[torch.cartesian_prod(*[place] * n_agents)]  # [G^N, N, A]
         log_optimal = (reward(joint).double() / alpha).log_softmax(0)
         table = log_optimal.view([points] * n_agents)
         # Agent i's action first, then a code of the others', in their order.
@@ -210,13 +238,16 @@ class Grid:
         """``[S]``, of what each agent believes.
 
         Args:
-            draws: ``[S, N, M, K, N, 1]``: K joint actions as agent i believes them, of which its
+            draws: ``[S, N, M, K, N, A]``: K joint actions as agent i believes them, of which its
                 own entry is ignored; for each of the M = ``points`` own actions, or M = 1 where
                 its belief does not depend on its own action.
         """
         known = draws.isfinite().all(-1).all(-1).all(-1).all(-1)  # [S, N]
-        place = (draws.squeeze(-1).nan_to_num() + 1) * (0.5 * (self.points - 1))
-        place = place.round().long().clamp_(0, self.points - 1)  # [S, N, M, K, N]
+        if self.actions.shape[1] > 1:  # discrete
+            place = draws.argmax(-1)  # [S, N, M, K, N]
+        else:
+            place = (draws.squeeze(-1).nan_to_num() + 1) * (0.5 * (self.points - 1))
+            place = place.round().long().clamp_(0, self.points - 1)
         code = (place * self.places[:, None, None, :]).sum(-1)  # [S, N, M, K]
         count = (code.unsqueeze(-1) == code.unsqueeze(-2)).sum(-1)
         entropy = math.log(code.shape[-1]) - count.double().log().mean(-1)  # [S, N, M]
@@ -243,7 +274,8 @@ def grid_of(spec: EnvSpec, env: Any, device: torch.device | str = "cpu") -> Grid
     assert spec.optimal_return is not None
     assert spec.safe_return is not None
     alpha = ALPHA * (spec.optimal_return - spec.safe_return)
-    return Grid(env.reward, spec.n_agents, alpha, GRID[spec.n_agents], device)
+    actions = answers_of(spec, GRID.get(spec.n_agents, 0), torch.zeros(1, device=device))
+    return Grid(env.reward, spec.n_agents, alpha, actions)
 
 
 def joint_of(others: Tensor, rest: Tensor, k: int) -> Tensor:

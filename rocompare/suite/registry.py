@@ -28,6 +28,16 @@ ALGORITHMS = {
     "pr2": "baselines.pr2:PR2",
     "rommeo": "baselines.rommeo:ROMMEO",
     "lenient_madrl": "baselines.lenient:LenientMADRL",
+    "mappo": "baselines.mappo:MAPPO",
+    "optimappo": "baselines.mappo:OptiMAPPO",
+    "mmq": "baselines.mmq:MMQ",
+    "pareto_ac": "baselines.pareto_ac:ParetoAC",
+    "iql": "baselines.hysteretic:IQL",
+    "hysteretic": "baselines.hysteretic:HystereticQ",
+    "distributed_q": "baselines.hysteretic:DistributedQ",
+    "lenient_dqn": "baselines.lenient_dqn:LenientDQN",
+    "vdn": "baselines.qmix:VDN",
+    "qmix": "baselines.qmix:QMIX",
 }
 ENVIRONMENTS = {
     "max_of_three": "rocompare.envs.max_of_three:MaxOfThree",

@@ -12,6 +12,7 @@ from rocompare.analysis import tabular
 from rocompare.analysis.tabular import Game
 from rocompare.envs.matrix_game import MatrixGame
 from rocompare.learn.ro import Grid, executed_ro
+from tests.support.helpers import line
 
 CLIMBING = torch.tensor([[11.0, -30, 0], [-30, 7, 6], [0, 0, 5]])
 
@@ -155,10 +156,10 @@ def test_converged_and_annealed_policies_are_free_of_ro_only_if_nested(nested, r
     alphas = [100 * 0.7**k for k in range(30)]
     policy = tabular.anneal(game, tabular.factors(game, nested), alphas, 20)
     env = MatrixGame(MatrixGame.Config(), [0], 1)
-    grid = Grid(env.reward, 2, 0.06, 3)
+    grid = Grid(env.reward, 2, 0.06, line(3))
     draws = beliefs_of(policy)
     assert grid.perceived_ro(draws).item() == pytest.approx(regret, abs=0.05)
-    assert executed_ro(env.reward, draws[:, 0, 0]).item() == pytest.approx(0, abs=1e-5)
+    assert executed_ro(env.reward, draws[:, 0, 0], line(201)).item() == pytest.approx(0, abs=1e-5)
 
 
 def test_a_converged_policy_at_any_temperature_is_free_of_perceived_ro():
@@ -166,4 +167,4 @@ def test_a_converged_policy_at_any_temperature_is_free_of_perceived_ro():
     game = tabular.one_step(CLIMBING)
     policy = tabular.iterate(game, tabular.factors(game, True), 5.0, 3)
     env = MatrixGame(MatrixGame.Config(), [0], 1)
-    assert Grid(env.reward, 2, 5.0, 3).perceived_ro(beliefs_of(policy)).item() < 0.02
+    assert Grid(env.reward, 2, 5.0, line(3)).perceived_ro(beliefs_of(policy)).item() < 0.02

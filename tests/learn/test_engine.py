@@ -13,7 +13,7 @@ from rocompare.learn.engine import Interrupted, _Training, train_cell
 from rocompare.learn.ro import executed_ro
 from rocompare.suite import registry
 from rocompare.suite.load import parse_suite
-from tests.support.helpers import CPU, without_clock
+from tests.support.helpers import CPU, game_for, line, without_clock
 from tests.support.probe import Recorder, Sharer, Walk
 
 SUITE = """
@@ -325,7 +325,7 @@ seeds: [2, 5]
 budget: {{env_steps: 60}}
 evaluation: {{episodes: 5, points: 6}}
 algorithms: {{it: {{use: {algorithm}, hidden: 8, batch_size: 16}}}}
-scenarios: {{easy: {{env: max_of_three}}}}
+scenarios: {{easy: {{env: {game_for(algorithm)}}}}}
 """
     ).cells()[0]
     whole = train_cell(chosen)
@@ -512,7 +512,7 @@ def test_ro_is_measured_where_it_can_be():
     game = MaxOfThree(MaxOfThree.Config(), [0], 1)
     for seed in train_cell(cell(env=GAME)):
         action = torch.tensor(seed.actions).view(1, -1, 3, 1)
-        expected = executed_ro(game.reward, action).item()
+        expected = executed_ro(game.reward, action, line(201)).item()
         assert seed.curve.executed_ro[-1] == pytest.approx(expected, abs=1e-4)
         assert None not in seed.curve.executed_ro
         assert seed.curve.perceived_ro == [None] * 4

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rocompare import api
+from rocompare.envs.discrete_matrix_game import DiscreteMatrixGame
 from rocompare.envs.max_of_three import MaxOfThree
 from rocompare.envs.particle_gather import ParticleGather
 from rocompare.learn import evaluate, ro
@@ -104,6 +105,15 @@ def test_a_game_of_one_step_keeps_its_actions():
     found = play(env, algorithm, "decentralised", 0.0, 4)
     assert found.returns.flatten().tolist() == pytest.approx([10.0] * 8, abs=1e-4)
     torch.testing.assert_close(found.actions, torch.tensor([0.7, 0.7, -0.3]).expand(2, 4, 3))
+
+
+def test_a_stochastic_game_of_one_step_returns_its_mean_reward():
+    """Each entry of (b, b), 7, is 14 or 0."""
+    env = of(DiscreteMatrixGame, game="fully_stochastic_climbing")
+    algorithm = Still(env.spec)
+    choice = torch.tensor([0.0, 1.0, 0.0])
+    algorithm.act = lambda obs, mode, progress: choice.expand(*obs.shape[:2], 2, 3)
+    assert play(env, algorithm, "decentralised", 0.0, 4).returns.tolist() == [[7.0] * 4] * 2
 
 
 def test_a_path_is_that_of_the_first_episode():

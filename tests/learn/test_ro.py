@@ -8,15 +8,17 @@ import pytest
 import torch
 
 from rocompare import api
+from rocompare.envs.discrete_matrix_game import DiscreteMatrixGame
 from rocompare.envs.matrix_game import MatrixGame
 from rocompare.envs.max_of_n import MaxOfN
 from rocompare.envs.max_of_three import MaxOfThree
 from rocompare.envs.particle_gather import ParticleGather
+from rocompare.envs.predator_prey import PredatorPrey
 from rocompare.learn import ro
 from rocompare.learn.rng import Streams
 from rocompare.learn.ro import Grid, executed_ro, joint_of
 from rocompare.suite import registry
-from tests.support.helpers import CPU, fill, make_batch, make_spec
+from tests.support.helpers import CPU, fill, line, make_batch, make_spec
 
 CLIMB = MatrixGame(MatrixGame.Config(), [0], 1)
 THREE = MaxOfThree(MaxOfThree.Config(s2=1.5), [0], 1)
@@ -42,23 +44,74 @@ def plays(*points):
     ],
 )
 def test_executed_ro_of_the_climbing_game(points, expected):
-    assert executed_ro(CLIMB.reward, plays(*points)).item() == pytest.approx(expected, abs=1e-4)
+    assert executed_ro(CLIMB.reward, plays(*points), line(201)).item() == pytest.approx(
+        expected, abs=1e-4
+    )
 
 
 def test_executed_ro_of_max_of_three():
     at = [(0.7, 0.7, -0.3), (-0.5, -0.5, 0.3), (0.7, 0.4, -0.3)]
-    gains = [executed_ro(THREE.reward, plays(a)).item() for a in at]
+    gains = [executed_ro(THREE.reward, plays(a), line(201)).item() for a in at]
     assert gains == pytest.approx([0, 0, 6], abs=1e-4)  # 10 - 3^2 / 1.5 is answered with 10
 
 
 def test_seeds_are_apart_and_a_nan_stays():
     action = torch.cat([plays((0.0, -1.0)), plays((math.nan, 0.0)), plays((1.0, 1.0))])
-    assert torch.nan_to_num(executed_ro(CLIMB.reward, action), -7).tolist() == pytest.approx(
-        [41, -7, 1]
-    )
-    grid = Grid(CLIMB.reward, 2, 0.06, 3)
+    assert torch.nan_to_num(
+        executed_ro(CLIMB.reward, action, line(201)), -7
+    ).tolist() == pytest.approx([41, -7, 1])
+    grid = Grid(CLIMB.reward, 2, 0.06, line(3))
     draws = action.unsqueeze(1).unsqueeze(1).expand(-1, 2, -1, -1, -1, -1)
     assert grid.perceived_ro(draws).isnan().tolist() == [False, True, False]
+
+
+DISCRETE = DiscreteMatrixGame(DiscreteMatrixGame.Config(game="fully_stochastic_climbing"), [0], 1)
+
+
+def chooses(*entries):
+    """Joint actions of the discrete game by their numbers: ``[1, M, 2, 3]``."""
+    return torch.nn.functional.one_hot(torch.tensor(entries), 3).float().unsqueeze(0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"), [((0, 0), 0), ((1, 1), 0), ((2, 2), 1), ((0, 1), 41), ((1, 2), 1)]
+)
+def test_executed_ro_of_discrete_actions(entry, expected):
+    """Of mean rewards: at (1, 2), 6, agent 2 answers with 7."""
+    answers = ro.answers_of(DISCRETE.spec, 99, torch.zeros(1))
+    assert answers.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert executed_ro(DISCRETE.reward, chooses(entry), answers).tolist() == [expected]
+
+
+def test_perceived_ro_of_discrete_actions():
+    """Who believes that the other plays the safe action answers with it: 5 instead of 11, or 6
+    where agent 1 can make that of it."""
+    grid = ro.grid_of(DISCRETE.spec, DISCRETE)
+    assert grid.alpha == pytest.approx(0.06)
+    for entry, expected in (((0, 0), 0), ((2, 2), 6), ((1, 1), 4)):
+        draws = chooses(entry).view(1, 1, 1, 1, 2, 3).expand(1, 2, 1, 8, 2, 3)
+        assert grid.perceived_ro(draws).item() == pytest.approx(expected, abs=0.1)
+    uniform = chooses((0, 0), (1, 1), (2, 2)).view(1, 1, 1, 3, 2, 3).expand(1, 2, 1, 3, 2, 3)
+    # Against a uniform partner agent 1's third action is worth 5/3, agent 2's 11/3, alpha log 3
+    # for what is left to chance aside.
+    assert grid.perceived_ro(uniform).item() == pytest.approx(11 - 5 / 3, abs=0.1)
+
+
+def test_executed_ro_of_a_discrete_game_that_lasts():
+    """All stand on one cell, and one predator never catches. If the other one does not either, an
+    answer is punished. If it always does, it is punished ten times: answers make 10 of -60."""
+
+    class Together(PredatorPrey):
+        def _draw(self):
+            start, drift = super()._draw()
+            return torch.zeros_like(start), drift
+
+    for partner, expected in ((0, 0.0), (5, 70.0)):
+        prey = Together(PredatorPrey.Config(motion=0.0), (0, 1), 10, "answers/0")
+        assert ro.executed_unavailable(prey.spec, prey) == ""
+        choice = torch.nn.functional.one_hot(torch.tensor([0, partner]), 6).float()
+        gain = ro.rollout_ro(prey, lambda obs, c=choice: c.expand(*obs.shape[:3], 6), nullcontext)
+        assert gain.tolist() == [expected] * 2
 
 
 def gather(seeds=(0, 1)):
@@ -149,7 +202,7 @@ def believed(*points):
     ],
 )
 def test_perceived_ro_at_a_low_temperature_is_what_beliefs_cost(points, expected):
-    grid = Grid(CLIMB.reward, 2, 0.01, 3)
+    grid = Grid(CLIMB.reward, 2, 0.01, line(3))
     assert grid.perceived_ro(believed(*points)).item() == pytest.approx(expected, abs=1e-6)
 
 
@@ -161,7 +214,7 @@ def test_perceived_ro_at_a_high_temperature_by_hand():
         place = ((action.squeeze(-1) + 1) / 2).long()
         return torch.tensor(payoff, dtype=torch.float64)[place[..., 0], place[..., 1]]
 
-    grid = Grid(reward, 2, 2.0, 2)
+    grid = Grid(reward, 2, 2.0, line(2))
     assert grid.log_optimal[0].exp().flatten().tolist() == pytest.approx([0.4, 0.2, 0.2, 0.2])
     # Its marginal is (3/5, 2/5): rows have E[log pi*] = .6 log .4 + .4 log .2 and log .2.
     entropy = -(0.6 * math.log(0.6) + 0.4 * math.log(0.4))
@@ -178,7 +231,7 @@ def test_perceived_ro_at_a_high_temperature_by_hand():
 
 def test_beliefs_may_depend_on_the_own_action():
     """Others that answer the own action optimally: an agent's best is then the optimum."""
-    grid = Grid(CLIMB.reward, 2, 0.01, 3)
+    grid = Grid(CLIMB.reward, 2, 0.01, line(3))
     answer = torch.tensor([-1.0, 0.0, 0.0])  # to the first row column 1, else the middle
     draws = answer.view(1, 1, 3, 1, 1, 1).expand(1, 2, 3, 5, 2, 1)
     assert grid.perceived_ro(draws).item() == pytest.approx(0, abs=1e-6)
@@ -188,13 +241,13 @@ def test_several_optima_leave_no_regret():
     """pi* of the penalty game plays both corners: beside its marginal the best is the middle row,
     worth 0. Certain of the middle an agent gets 2, so the definition finds no regret."""
     env = MatrixGame(MatrixGame.Config(game="penalty"), [0], 1)
-    grid = Grid(env.reward, 2, 0.01, 3)
+    grid = Grid(env.reward, 2, 0.01, line(3))
     assert grid.least.mul(0.01).tolist() == pytest.approx([10, 10], abs=0.01)
     assert grid.perceived_ro(believed((0.0, 0.0))).item() == 0
 
 
 def test_three_agents_are_not_mixed_up():
-    grid = Grid(THREE.reward, 3, 0.1, 41)
+    grid = Grid(THREE.reward, 3, 0.1, line(41))
     q = torch.tensor([0.7, 0.7, -0.3]).view(1, 1, 1, 1, 3, 1).expand(1, 3, 1, 8, 3, 1)
     assert grid.perceived_ro(q).item() == pytest.approx(0, abs=0.1)
     p = torch.tensor([-0.5, -0.5, 0.3]).view(1, 1, 1, 1, 3, 1).expand(1, 3, 1, 8, 3, 1)
@@ -221,23 +274,38 @@ def test_what_cannot_be_measured_is_said():
     assert "10 agents" in ro.perceived_unavailable(ten.spec, ten, maddpg)
     assert ro.perceived_unavailable(CLIMB.spec, CLIMB, maddpg) == ""
     assert "beliefs" in ro.perceived_unavailable(CLIMB.spec, CLIMB, object())
+    prey = PredatorPrey(PredatorPrey.Config(horizon=51), [0], 1)
+    assert "beyond 50" in ro.executed_unavailable(prey.spec, prey)
+    assert ro.executed_unavailable(DISCRETE.spec, DISCRETE) == ""
+    iql = registry.load("algorithm", "iql")
+    assert ro.perceived_unavailable(DISCRETE.spec, DISCRETE, iql) == ""
+    many = dataclasses.replace(DISCRETE.spec, n_agents=12)
+    assert "for 12 agents is too large (up to 200,000 joint" in ro.perceived_unavailable(
+        many, DISCRETE, iql
+    )
     for unknown in ("optimal_return", "safe_return"):
         spec = dataclasses.replace(CLIMB.spec, **{unknown: None})
         assert "return is unknown" in ro.perceived_unavailable(spec, CLIMB, maddpg)
         assert ro.executed_unavailable(spec, CLIMB) == ""
 
 
-@pytest.mark.parametrize("name", registry.ALGORITHMS)
-def test_every_algorithm_says_what_its_agents_believe(name):
+BELIEVERS = [
+    name for name in registry.ALGORITHMS if hasattr(registry.load("algorithm", name), "beliefs")
+]
+
+
+@pytest.mark.parametrize("name", BELIEVERS)
+def test_an_algorithm_says_what_its_agents_believe(name):
     """What else holds of beliefs is a check of `rocompare doctor`. Only PR2's depend on the own
     action."""
     cls = registry.load("algorithm", name)
-    algorithm = cls(ONE_STEP, cls.Config(), (3, 5), CPU)
-    fill(algorithm, make_batch(ONE_STEP, (3, 5)))
-    own = torch.linspace(-1, 1, 5).view(1, 1, 5, 1).expand(2, 2, -1, -1)
+    spec = ONE_STEP if "continuous" in cls.actions else DISCRETE.spec
+    algorithm = cls(spec, cls.Config(), (3, 5), CPU)
+    fill(algorithm, make_batch(spec, (3, 5)))
+    own = ro.answers_of(spec, 5, torch.zeros(1)).expand(2, 2, -1, -1)
     with torch.no_grad():
         draws = algorithm.beliefs(own, 7, Streams((3, 5), "beliefs"))
-    assert draws.shape == (2, 2, 5 if name == "pr2" else 1, 7, 2, 1)
+    assert draws.shape == (2, 2, 5 if name == "pr2" else 1, 7, 2, spec.action_dim)
 
 
 def test_lenient_beliefs_leave_out_what_is_forgiven():

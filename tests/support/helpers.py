@@ -6,12 +6,15 @@ import torch
 
 from rocompare import api
 from rocompare.dev.checks import CPU, make_spec, make_transition
+from rocompare.suite import registry
 
 __all__ = [
     "CPU",
     "assert_same_weights",
     "contents",
     "fill",
+    "game_for",
+    "line",
     "make_batch",
     "make_spec",
     "make_transition",
@@ -32,13 +35,27 @@ def make_batch(spec, seeds, size=11, salt=0):
     n, o, a = spec.n_agents, spec.obs_dim, spec.action_dim
     rows = 1 if spec.constant_obs else size
     obs = stack(0, rows, n, o)
+    action = stack(1, size, n, a)
+    if spec.discrete:
+        action = torch.nn.functional.one_hot(action.argmax(-1), a).float()
     return api.Batch(
         obs=obs,
-        action=stack(1, size, n, a),
+        action=action,
         reward=stack(2, size),
         next_obs=obs if spec.constant_obs else stack(3, rows, n, o),
         terminated=(stack(4, size) > 0.5).float(),
     )
+
+
+def game_for(algorithm):
+    """The name of a game of one step whose actions a registered algorithm takes."""
+    actions = registry.load("algorithm", algorithm.partition(",")[0]).actions
+    return "max_of_three" if "continuous" in actions else "discrete_matrix_game"
+
+
+def line(points):
+    """Scalar actions, evenly spaced: ``[points, 1]``."""
+    return torch.linspace(-1, 1, points).unsqueeze(-1)
 
 
 def fill(algorithm, batch):
