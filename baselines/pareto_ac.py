@@ -88,6 +88,7 @@ class ParetoAC(api.Algorithm):
         """Factor on a critic's outputs, in units of reward: about the size of the returns."""
 
     config: Config
+    executes_with = ("actor",)
 
     @classmethod
     def unfit(cls, spec: api.EnvSpec, config: Config) -> str:

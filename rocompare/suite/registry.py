@@ -38,6 +38,8 @@ ALGORITHMS = {
     "lenient_dqn": "baselines.lenient_dqn:LenientDQN",
     "vdn": "baselines.qmix:VDN",
     "qmix": "baselines.qmix:QMIX",
+    "cw_qmix": "baselines.wqmix:CWQMIX",
+    "ow_qmix": "baselines.wqmix:OWQMIX",
 }
 ENVIRONMENTS = {
     "max_of_three": "rocompare.envs.max_of_three:MaxOfThree",
