@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors.torch
@@ -26,12 +26,14 @@ from rocompare.errors import ResultsError, printable
 from rocompare.learn import evaluate
 from rocompare.learn.nn import MLP
 from rocompare.results import files
-from rocompare.results.reader import Results, StoredCell
 from rocompare.results.records import Execution
 from rocompare.results.store import policy_file
 from rocompare.results.summary import read_config
 from rocompare.suite.load import parse_suite
 from rocompare.suite.models import Cell
+
+if TYPE_CHECKING:
+    from rocompare.results.reader import StoredCell
 
 FORMAT = "rocompare policy 1"
 MAX_BYTES = 256 << 20
@@ -210,6 +212,8 @@ def load_policy(
 
 
 def _find(path: Path, algorithm: str | None, scenario: str | None, seed: int | None) -> Path:
+    from rocompare.results.reader import Results  # training packs policies and never needs pandas
+
     def named(cell: StoredCell) -> bool:
         return algorithm in (None, cell.algorithm) and scenario in (
             None, cell.scenario, cell.label,
