@@ -90,10 +90,16 @@ UPDATES = {
     "distributed_q": [(("q",), td_loss)],
     "lenient_dqn": [(("q",), td_loss)],
     "vdn": [(("q",), td_loss)],
+    "gvr": [CRITIC, (("q",), lambda a, b: a._shaped_loss(b))],
     "qmix": [(("q", "mixer"), td_loss)],
+    "cw_qmix": [(("q", "mixer", "central"), td_loss)],
+    "ow_qmix": [(("q", "mixer", "central"), td_loss)],
 }
 """Of each algorithm, step by step: which networks descend which loss."""
-RATES = {"rho": "policy_lr", "mixer": "q_lr", "bounds": "model_lr", "reward": "model_lr"}
+RATES = {
+    "rho": "policy_lr", "mixer": "q_lr", "central": "q_lr",
+    "bounds": "model_lr", "reward": "model_lr",
+}  # fmt: skip
 """Of networks that have no rate of their own."""
 ROLLOUTS = ("mappo", "optimappo", "pareto_ac")
 """They learn from rollouts, by updates that their own tests describe."""

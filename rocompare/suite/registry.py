@@ -32,12 +32,15 @@ ALGORITHMS = {
     "optimappo": "baselines.mappo:OptiMAPPO",
     "mmq": "baselines.mmq:MMQ",
     "pareto_ac": "baselines.pareto_ac:ParetoAC",
+    "gvr": "baselines.gvr:GVR",
     "iql": "baselines.hysteretic:IQL",
     "hysteretic": "baselines.hysteretic:HystereticQ",
     "distributed_q": "baselines.hysteretic:DistributedQ",
     "lenient_dqn": "baselines.lenient_dqn:LenientDQN",
     "vdn": "baselines.qmix:VDN",
     "qmix": "baselines.qmix:QMIX",
+    "cw_qmix": "baselines.wqmix:CWQMIX",
+    "ow_qmix": "baselines.wqmix:OWQMIX",
 }
 ENVIRONMENTS = {
     "max_of_three": "rocompare.envs.max_of_three:MaxOfThree",
