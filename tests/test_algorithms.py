@@ -90,6 +90,7 @@ UPDATES = {
     "distributed_q": [(("q",), td_loss)],
     "lenient_dqn": [(("q",), td_loss)],
     "vdn": [(("q",), td_loss)],
+    "gvr": [CRITIC, (("q",), lambda a, b: a._shaped_loss(b))],
     "qmix": [(("q", "mixer"), td_loss)],
     "cw_qmix": [(("q", "mixer", "central"), td_loss)],
     "ow_qmix": [(("q", "mixer", "central"), td_loss)],

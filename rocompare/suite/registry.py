@@ -32,6 +32,7 @@ ALGORITHMS = {
     "optimappo": "baselines.mappo:OptiMAPPO",
     "mmq": "baselines.mmq:MMQ",
     "pareto_ac": "baselines.pareto_ac:ParetoAC",
+    "gvr": "baselines.gvr:GVR",
     "iql": "baselines.hysteretic:IQL",
     "hysteretic": "baselines.hysteretic:HystereticQ",
     "distributed_q": "baselines.hysteretic:DistributedQ",

@@ -46,36 +46,43 @@ def test_the_others_do_what_is_best():
                 torch.testing.assert_close(got[s, i, b], expected, atol=1e-4, rtol=1e-4)
 
 
-def test_the_objective_is_the_best_that_own_actions_can_bring_and_the_entropy():
-    algorithm, obs = make(), make_transition(SPEC, SEEDS).obs
-    got = algorithm._policy_loss(obs, 0.3)
+def test_the_objective_is_the_optimistic_advantage_and_the_entropy():
+    algorithm, transition = make(), make_transition(SPEC, SEEDS)
+    obs, action = transition.obs, transition.action
+    got = algorithm._policy_loss(obs, action, 0.3)
     for s in range(2):
         for i in range(3):
             gains = []
             for b in range(obs.shape[1]):
+                own = action[s, b, i].argmax()
+                best = at_best(algorithm, algorithm.critic, s, i, obs[s, b])[own]
+                advantage = best - one(algorithm.value, s, i, obs[s, b].flatten())
                 policy = torch.distributions.Categorical(
                     logits=one(algorithm.actor, s, i, obs[s, b, i])
                 )
-                best = at_best(algorithm, algorithm.critic, s, i, obs[s, b])
-                gains.append(policy.probs @ best + 0.3 * policy.entropy())
+                gains.append(advantage * policy.log_prob(own) + 0.3 * policy.entropy())
             expected = -torch.stack(gains).mean()
-            torch.testing.assert_close(got[s, i], expected, atol=1e-4, rtol=1e-4)
-    assert torch.autograd.grad(got.sum(), algorithm.critic.flat, allow_unused=True) == (None,)
+            torch.testing.assert_close(got[s, i], expected.squeeze(), atol=1e-4, rtol=1e-4)
+    others = algorithm.critic.flat, algorithm.value.flat
+    assert torch.autograd.grad(got.sum(), others, allow_unused=True) == (None, None)
 
 
-def test_the_critics_regress_to_the_target():
+def test_critics_and_values_regress_to_the_target():
     algorithm, transition = make(), make_transition(SPEC, SEEDS)
     obs, action = transition.obs, transition.action
     target = torch.randn(2, 3, obs.shape[1], generator=torch.Generator().manual_seed(0))
-    loss = algorithm._critic_loss(obs, action, target)
+    critic_loss = algorithm._critic_loss(obs, action, target)
+    value_loss = algorithm._value_loss(obs, target)
     for s in range(2):
         for i, (j, k) in enumerate(((1, 2), (0, 2), (0, 1))):
-            q = []
+            q, v = [], []
             for b in range(obs.shape[1]):
                 state, u = obs[s, b].flatten(), action[s, b]
                 q.append(one(algorithm.critic, s, i, state, u[j], u[k])[u[i].argmax()])
-            expected = (torch.stack(q) - target[s, i]).square().mean()
-            torch.testing.assert_close(loss[s, i], expected, atol=1e-4, rtol=1e-4)
+                v.append(one(algorithm.value, s, i, state)[0])
+            for loss, values in ((critic_loss, q), (value_loss, v)):
+                expected = (torch.stack(values) - target[s, i]).square().mean()
+                torch.testing.assert_close(loss[s, i], expected, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -98,7 +105,7 @@ def test_learns_when_a_rollout_is_full_and_from_it_once():
     for i in range(2):
         assert algorithm.update(0.1) == {}
         algorithm.observe(make_transition(SPEC, SEEDS, i))
-    assert set(algorithm.update(0.1)) == {"policy_loss", "critic_loss"}
+    assert set(algorithm.update(0.1)) == {"policy_loss", "critic_loss", "value_loss"}
     assert algorithm.update(0.1) == {}
 
 
@@ -113,13 +120,15 @@ def test_an_update_descends_every_loss_at_the_scheduled_rate_and_entropy():
     obs, action = transition.obs, transition.action
     target = expected._target(expected.rollout.take())
     losses = {
-        "actor": expected._policy_loss(obs, 0.6),
+        "actor": expected._policy_loss(obs, action, 0.6),
         "critic": expected._critic_loss(obs, action, target),
+        "value": expected._value_loss(obs, target),
     }
     for name, loss in losses.items():
         flat = getattr(expected, name).flat
         (grad,) = torch.autograd.grad(loss.sum(), flat)
-        step = getattr(expected.config, f"{name}_lr") * 0.55 * grad / (grad.abs() + 1e-8)
+        lr = expected.config.actor_lr if name == "actor" else expected.config.critic_lr
+        step = lr * 0.55 * grad / (grad.abs() + 1e-8)
         clear = grad.abs() > 1e-4 * grad.abs().max()
         got = getattr(updated, name).flat
         torch.testing.assert_close(got[clear], (flat - step)[clear], atol=1e-5, rtol=1e-4)
