@@ -38,7 +38,7 @@ scenarios: {{game: {{env: max_of_three}}}}
 def suite(steps):
     small = {"svnr": "{hidden: 8, particles: 4}"}
     lines = [f"  {name}: {small.get(name, '{hidden: 8}')}" for name in registry.ALGORITHMS]
-    lines.append("  pr2_deterministic: {use: pr2, policy: deterministic, hidden: 8}")
+    lines.append("  pr2_squashed: {use: pr2, squash_term: true, hidden: 8}")
     return parse_suite(SUITE.format(steps=steps, algorithms="\n".join(lines)))
 
 
