@@ -316,7 +316,7 @@ def test_diverged_seeds_are_left_out_of_the_reported_mean():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", [*registry.ALGORITHMS, "pr2, policy: deterministic"])
+@pytest.mark.parametrize("algorithm", registry.ALGORITHMS)
 def test_a_checkpoint_continues_bit_for_bit(algorithm, tmp_path):
     chosen = parse_suite(
         f"""
