@@ -111,6 +111,8 @@ DISCRETE = _Family("punished, discrete", "the penalty, climbing and QTRAN games 
 CHANCE = _Family("stochastic reward", "climbing with rewards that are drawn at random")
 PREY = _Family("predator-prey", "predators that are punished for hunting alone")
 FAMILIES = (HILLS, MATRIX, GATHER, DISCRETE, CHANCE, PREY)
+ABLATIONS = ("svnr_sensitivity",)
+"""Suites of one algorithm's variants, which have pictures of their own."""
 _BY_CLASS = {
     "MaxOfThree": HILLS,
     "MaxOfN": HILLS,
@@ -162,7 +164,7 @@ def _successes(results: Results) -> dict[str, dict[_Family, tuple[int, int]]]:
     counts: dict[str, dict[_Family, tuple[int, int]]] = {}
     for cell, rows in results.by_cell():
         family = _family(cell)
-        if family is None or rows["success"].isna().any():
+        if family is None or cell.suite in ABLATIONS or rows["success"].isna().any():
             continue
         own = counts.setdefault(cell.algorithm, {})
         good, total = own.get(family, (0, 0))
