@@ -29,6 +29,9 @@ Deviations:
 - alpha falls geometrically (the authors keep it), exploration noise is Gaussian with a geometric
   decay, learning rates decay along a cosine, the critics' inputs and outputs are scaled, as for
   every algorithm here.
+- Policies learn far more slowly than critics and rho_i. With the authors' one rate for all (0.01)
+  an agent often commits itself to the safe action before the critics know the optimum, and stays
+  there while its partners do not: at either place the expected answers look right.
 - Policies and rho_i see the agent's own observation, critics all of them.
 """
 
