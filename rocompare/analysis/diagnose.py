@@ -78,6 +78,7 @@ def _why_not(cell: StoredCell, rows: pd.DataFrame) -> list[str]:
     if absent == ["perceived_ro"]:
         return [
             f"{where}: perceived RO was not measured: it needs a game of one step with up to "
-            f"{max(ro.GRID)} agents, or few discrete actions, and an algorithm that says what its agents believe"
+            f"{max(ro.GRID)} agents, or few discrete actions, and an algorithm that says what its "
+            "agents believe"
         ]
     return [f"{where}: executed RO was not measured of decentralised execution"]
