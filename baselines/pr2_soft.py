@@ -52,7 +52,7 @@ from rocompare.learn.nn import MLP, Activation, Adam, beside, seed_mean
 from rocompare.learn.replay import Replay
 from rocompare.learn.rng import Streams
 from rocompare.learn.ro import joint_of
-from rocompare.learn.schedule import cosine, geometric, linear
+from rocompare.learn.schedule import AlphaSchedule, cosine, linear, temperature
 from rocompare.learn.soft import soft_value, squashed_mixture
 
 Draw = Callable[..., Tensor]
@@ -63,6 +63,9 @@ class PR2Soft(api.Algorithm):
     version = 1
 
     class Config(api.OffPolicyConfig):
+        alpha_schedule: AlphaSchedule = "geometric"
+        """How alpha falls: geometrically, as the four values below say, or in three steps as in the
+        SVNR paper's first public code, whatever they say."""
         alpha_start: Annotated[float, api.Search(3, 300)] = Field(30.0, gt=0)
         """Entropy temperature until ``alpha_start_fraction``, in units of reward: the higher, the
         more uniform the actions."""
@@ -171,9 +174,7 @@ class PR2Soft(api.Algorithm):
 
     def update(self, progress: float) -> dict[str, Tensor]:
         c, lr_factor = self.config, cosine(progress, self.config.lr_end_factor)
-        alpha = geometric(
-            progress, c.alpha_start, c.alpha_end, c.alpha_start_fraction, c.alpha_end_fraction
-        )
+        alpha = temperature(progress, c)
         self.noise_size = torch.tensor(self._noise_size(progress))
         batch = self.replay.sample(c.batch_size)
         td_loss = self._td_loss(batch, alpha)
