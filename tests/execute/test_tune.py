@@ -350,10 +350,12 @@ def test_every_algorithm_declares_a_space_around_its_defaults(name):
     space = searching.space_of(entry)
     shared = {"random_fraction", "lr_end_factor", "batch_size", "critic_lr", "critic_output_scale"}
     assert shared <= set(space)
-    assert 10 <= len(space) <= 13  # like for like; who has more has more trials
+    assert 10 <= len(space) <= 14  # like for like; who has more has more trials
     if "alpha_end" in space:
         assert space["alpha_end"].at.low == 0.001
-        assert {"alpha_end_fraction", "noise_anneal_start_fraction"} <= set(space)
+        assert "alpha_end_fraction" in space
+    if name in ("svnr", "masql", "pr2_soft", "rommeo"):
+        assert "noise_anneal_start_fraction" in space
 
 
 @pytest.mark.parametrize(
