@@ -54,6 +54,7 @@ class HystereticQ(api.Algorithm):
         """Weight of outcomes below the expected value; those above it have the weight 1."""
 
     config: Config
+    executes_with = ("q",)
 
     def __init__(
         self,

@@ -83,19 +83,36 @@ class Config(BaseModel):
     """Share of the budget after which updates start."""
     gamma: float = Field(0.95, ge=0, le=1)
     """Discount."""
-    lr_end_factor: float = Field(0.02, gt=0, le=1)
+    lr_end_factor: Annotated[float, Search(0.01, 1)] = Field(0.02, gt=0, le=1)
     """What is left of the learning rates at the end of their cosine decay, as a factor."""
 
 
 class OffPolicyConfig(Config):
     """The same for algorithms that learn from a replay buffer."""
 
-    batch_size: int = Field(128, gt=0)
+    batch_size: Annotated[int, Search(32, 512)] = Field(128, gt=0)
     """Transitions per update and seed."""
     buffer_size: int = Field(100_000, gt=0)
     """Transitions kept per seed; the oldest is overwritten."""
     tau: float = Field(0.01, gt=0, le=1)
     """Share of the way that target networks move towards their networks at each update."""
+
+
+class OnPolicyConfig(Config):
+    """The same for algorithms that learn from what the newest policy did, and from that alone.
+
+    ``update`` is called after each step all the same, and learns when a rollout is full. Learning
+    needs actions of the policy, so there is no uniform phase.
+    """
+
+    updates_per_step: int = Field(1, ge=1, le=1)
+    """Calls of ``update`` after each environment step: it learns from each rollout once."""
+    random_fraction: float = Field(0.0, ge=0, le=0)
+    """There are no uniform actions at the start: it learns from its policy's own."""
+    learning_starts_fraction: float = Field(0.0, ge=0, le=0)
+    """The first rollout is learnt from as well."""
+    rollout_steps: int = Field(64, gt=0)
+    """Environment steps between updates, of each of the environments side by side."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +244,9 @@ class Algorithm(ABC):
     """The kinds of actions that it takes."""
     shares_noise: ClassVar[bool] = False
     """Whether it can execute on common random numbers, mode ``shared``."""
+    executes_with: ClassVar[tuple[str, ...]] = ()
+    """Names of the attributes, networks or tensors ``[S, ...]``, that ``act`` needs to execute the
+    policy, and so what a kept policy holds; none named: every network that is trained."""
 
     def __init__(
         self, spec: EnvSpec, config: Any, seeds: Sequence[int], device: torch.device

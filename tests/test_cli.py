@@ -15,6 +15,8 @@ from rocompare.suite import registry
 from rocompare.suite.load import parse_suite
 from tests.support.helpers import assert_same_weights
 
+pytestmark = pytest.mark.slow
+
 DOCS = "\n".join(path.read_text(encoding="utf-8") for path in sorted(Path("docs").glob("*.md")))
 SUITE = """
 name: tiny

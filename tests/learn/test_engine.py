@@ -316,7 +316,7 @@ def test_diverged_seeds_are_left_out_of_the_reported_mean():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", [*registry.ALGORITHMS, "pr2, policy: deterministic"])
+@pytest.mark.parametrize("algorithm", registry.ALGORITHMS)
 def test_a_checkpoint_continues_bit_for_bit(algorithm, tmp_path):
     chosen = parse_suite(
         f"""
@@ -477,6 +477,7 @@ def test_an_evaluation_that_fails_leaves_nothing_open(monkeypatch):
 # Speed and RO
 
 
+@pytest.mark.slow
 def test_stepping_the_environment_is_a_small_part_of_training():
     """Counted in tensor operations, which wall time cannot blur: a step against the updates that
     follow it, of the cheapest algorithm."""
