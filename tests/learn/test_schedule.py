@@ -32,7 +32,14 @@ def test_cosine(progress, expected):
 
 @pytest.mark.parametrize(
     ("step", "expected"),
-    [(10, 510.0), (20, 10 + 500 / 2.718281828), (1666, 10.0), (1667, 1.0), (2499, 1.0), (2500, 0.3)],
+    [
+        (10, 510.0),
+        (20, 10 + 500 / 2.718281828),
+        (1666, 10.0),
+        (1667, 1.0),
+        (2499, 1.0),
+        (2500, 0.3),
+    ],
 )
 def test_the_published_temperature(step, expected):
     config = MASQL.Config(alpha_schedule="published")
