@@ -32,6 +32,8 @@ Deviations:
 - Policies learn far more slowly than critics and rho_i. With the authors' one rate for all (0.01)
   an agent often commits itself to the safe action before the critics know the optimum, and stays
   there while its partners do not: at either place the expected answers look right.
+- The replay holds 300 transitions by default (the authors' holds all): answers to own actions from
+  the beginning pull a policy between the hills.
 - Policies and rho_i see the agent's own observation, critics all of them.
 """
 
@@ -58,6 +60,9 @@ class PR2(api.Algorithm):
     version = 2
 
     class Config(api.OffPolicyConfig):
+        buffer_size: int = Field(300, gt=0)
+        """Transitions kept per seed; the oldest is overwritten. Few, so that what is answered is
+        near what is played now; games of several steps need more."""
         alpha_start: Annotated[float, api.Search(0.1, 100)] = Field(0.5, gt=0)
         """Entropy temperature until ``alpha_start_fraction``, in units of reward: the higher, the
         more uniform the answers that an agent expects."""

@@ -353,13 +353,15 @@ def test_every_algorithm_declares_a_space_around_its_defaults(name):
     values = "q" if "q_lr" in entry.params else "critic"
     assert {"lr_end_factor", f"{values}_lr"} <= set(space)
     # Like for like among those that can be compared; who has more is given more trials.
-    low, high = (10, 13) if {"continuous"} == set(entry.load().actions) else (7, 10)
+    low, high = (10, 14) if {"continuous"} == set(entry.load().actions) else (7, 10)
     assert low <= len(space) <= high
     if "buffer_size" in entry.params:
         assert {"random_fraction", "batch_size", f"{values}_output_scale"} <= set(space)
     if "alpha_end" in space:
         assert space["alpha_end"].at.low == 0.001
-        assert {"alpha_end_fraction", "noise_anneal_start_fraction"} <= set(space)
+        assert "alpha_end_fraction" in space
+    if name in ("svnr", "masql", "pr2_soft", "rommeo"):
+        assert "noise_anneal_start_fraction" in space
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_table1_has_the_settings_of_its_games_own_suites():
 
     own = keys("max_of_three") | keys("particle_gather")
     table1 = keys("table1")
-    assert len(table1) == 24
+    assert len(table1) == 28
     assert table1.items() <= own.items()
 
 
