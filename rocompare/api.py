@@ -251,7 +251,10 @@ class Algorithm(ABC):
     def __init__(
         self, spec: EnvSpec, config: Any, seeds: Sequence[int], device: torch.device
     ) -> None:
+        kind: ActionKind = "discrete" if spec.discrete else "continuous"
         reason = self.unfit(spec, config)
+        if kind not in self.actions:
+            reason = f"its actions are {kind}, and {' or '.join(self.actions)} ones are needed"
         if reason:
             raise ValueError(f"{type(self).__name__} cannot play here: {reason}")
         self.spec = spec

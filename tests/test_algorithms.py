@@ -309,6 +309,12 @@ def test_agents_can_share_one_network(name):
     assert algorithm.act(obs, "decentralised", 1.0).shape == (2, 5, 3, 4)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("qmix", "continuous"), ("maddpg", "discrete")])
+def test_other_actions_than_it_takes_are_refused(name, kind):
+    with pytest.raises(ValueError, match=f"cannot play here: its actions are {kind}, and"):
+        make(name, make_spec(discrete=kind == "discrete"))
+
+
 def test_every_hyperparameter_is_described():
     for name in registry.ALGORITHMS:
         for key, field in registry.load("algorithm", name).Config.model_fields.items():
