@@ -29,9 +29,10 @@ Deviations: no test rounds, whose steps a budget of environment steps does not h
 the three standard deviations nor the buffer of superior experience with its priorities: whether a
 joint action is superior is judged by a critic of joint actions and a constant ``margin``, and
 superior ones have a constant weight. The critic, like weighted QMIX's, is ours too. The gap is a
-constant in units of reward; the paper's was not to be established. Feed-forward networks; parameters are not shared unless
-``share_parameters``; the state is the observations of all agents; learning rates decay along a
-cosine, and the networks' outputs are scaled, as for every algorithm here.
+constant in units of reward; the paper's was not to be established. Feed-forward networks;
+parameters are not shared unless ``share_parameters``; the state is the observations of all agents;
+learning rates decay along a cosine, and the networks' outputs are scaled, as for every algorithm
+here.
 """
 
 from __future__ import annotations
