@@ -283,6 +283,20 @@ def test_who_models_the_others_does_not_play_alone(name):
         make(name, make_spec(n_agents=1))
 
 
+@pytest.mark.parametrize("name", UPDATES)
+def test_agents_can_share_one_network(name):
+    if "share_parameters" not in registry.load("algorithm", name).Config.model_fields:
+        pytest.skip("its agents do not")
+    algorithm = make(name, share_parameters=True)
+    assert algorithm.q.groups == (2,)
+    batch = make_batch(algorithm.spec, SEEDS)
+    before = algorithm.q.flat.clone()
+    update(algorithm, batch, PROGRESS, **extras_of(algorithm, batch))
+    assert not torch.equal(algorithm.q.flat, before)
+    obs = torch.zeros(2, 5, 3, 2)
+    assert algorithm.act(obs, "decentralised", 1.0).shape == (2, 5, 3, 4)
+
+
 def test_every_hyperparameter_is_described():
     for name in registry.ALGORITHMS:
         for key, field in registry.load("algorithm", name).Config.model_fields.items():

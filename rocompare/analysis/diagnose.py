@@ -14,8 +14,8 @@ NOTES = (
     "Means over seeds, in units of reward, at shares of the budget; ± sample standard deviation.",
     "Executed RO, of decentralised execution: what the agent with the most to gain would gain by "
     "answering what the others execute. 0 in every equilibrium, the safe one too. In games of "
-    f"several steps from below: at each step it tries {ro.ROLLOUT_ANSWERS} answers in copies of "
-    "the game.",
+    f"several steps from below: at each step it tries {ro.ROLLOUT_ANSWERS} answers, or all "
+    "discrete actions, in copies of the game.",
     "Perceived RO: the worst agent's regret, as alpha times a KL divergence, of its best policy "
     "for what it believes of the others against what the optimal joint policy at temperature alpha "
     f"does; alpha = {ro.ALPHA:g} of optimal minus safe return. So it says how far beliefs are from "
@@ -78,6 +78,7 @@ def _why_not(cell: StoredCell, rows: pd.DataFrame) -> list[str]:
     if absent == ["perceived_ro"]:
         return [
             f"{where}: perceived RO was not measured: it needs a game of one step with up to "
-            f"{max(ro.GRID)} agents, and an algorithm that says what its agents believe"
+            f"{max(ro.GRID)} agents, or few discrete actions, and an algorithm that says what its "
+            "agents believe"
         ]
     return [f"{where}: executed RO was not measured of decentralised execution"]
