@@ -65,7 +65,7 @@ class GVR(api.Algorithm):
         superior_weight: Annotated[float, api.Search(1, 30)] = Field(3.0, ge=1)
         """Weight of joint actions that are better than the greedy one in the agents' loss; that of
         all others is 1."""
-        critic_lr: Annotated[float, api.Search(3e-4, 0.03)] = Field(0.005, gt=0)
+        critic_lr: float = Field(0.005, gt=0)
         """Learning rate of the critic at the start."""
         critic_activation: Activation = "silu"
         """Activation of the critic's hidden layers."""

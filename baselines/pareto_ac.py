@@ -55,7 +55,7 @@ class ParetoAC(api.Algorithm):
     actions = ("discrete",)
 
     class Config(api.OnPolicyConfig):
-        rollout_steps: int = Field(8, gt=0)
+        rollout_steps: Annotated[int, api.Search(2, 64)] = Field(8, gt=0)
         """Environment steps between updates, of each of the environments side by side."""
         n_steps: int = Field(5, gt=0)
         """Rewards that are summed before a value stands for the rest."""

@@ -322,8 +322,11 @@ def test_every_algorithm_declares_a_space_around_its_defaults(name):
     )
     space = searching.space_of(entry)
     values = "q" if "q_lr" in entry.params else "critic"
-    assert {"random_fraction", f"{values}_lr", f"{values}_output_scale"} <= set(space)
-    low, high = (5, 8) if values == "q" else (8, 10)  # like for like, of either kind
+    low, high = (5, 8) if values == "q" else (8, 10)  # like for like, of each kind
+    needed = {"random_fraction", f"{values}_lr", f"{values}_output_scale"}
+    if "rollout_steps" in entry.params:
+        (low, high), needed = (7, 9), {"rollout_steps", "actor_lr", "critic_lr"}
+    assert needed <= set(space)
     assert low <= len(space) <= high
 
 
