@@ -12,7 +12,7 @@ shaping*). The loop::
                   critic   minimise (Q(s, u) - y)^2, y = r + gamma Q'(s', a')
                   agents   minimise w (sum_i Q_i(o_i, u_i) - T)^2, where
                            T = Q(s, u)             if u = a
-                           T = Q(s, u)             if Q(s, u) > Q(s, a): superior, w > 1
+                           T = Q(s, u)             if Q(s, u) > Q(s, a) + margin: superior, w > 1
                            T = Q(s, a) - gap       else: inferior
                   target   follows with rate tau
 
@@ -27,11 +27,12 @@ file has inferior target shaping, and ``superior_weight`` in place of superior e
 
 Deviations: no test rounds, whose steps a budget of environment steps does not hold, and so neither
 the three standard deviations nor the buffer of superior experience with its priorities: whether a
-joint action is superior is judged by a critic of joint actions, and superior ones have a constant
-weight. The critic, as in weighted QMIX, is ours too. The gap is a constant in units of reward; the
-paper's was not to be established. Feed-forward networks; parameters are not shared unless
-``share_parameters``; the state is the observations of all agents; learning rates decay along a
-cosine, and the networks' outputs are scaled, as for every algorithm here.
+joint action is superior is judged by a critic of joint actions and a constant ``margin``, and
+superior ones have a constant weight. The critic, like weighted QMIX's, is ours too. The gap is a
+constant in units of reward; the paper's was not to be established. Feed-forward networks;
+parameters are not shared unless ``share_parameters``; the state is the observations of all agents;
+learning rates decay along a cosine, and the networks' outputs are scaled, as for every algorithm
+here.
 """
 
 from __future__ import annotations
@@ -58,10 +59,13 @@ class GVR(api.Algorithm):
     class Config(discrete.ValueConfig):
         gap: Annotated[float, api.Search(0.1, 10)] = Field(1.0, gt=0)
         """How far below the greedy joint action inferior ones are held, in units of reward."""
-        superior_weight: Annotated[float, api.Search(1, 100)] = Field(10.0, ge=1)
+        margin: Annotated[float, api.Search(0.05, 5)] = Field(0.5, ge=0)
+        """How much better than the greedy joint action one must be to be superior, in units of
+        reward: more than the critic's errors, lest the greedy one changes among equals."""
+        superior_weight: Annotated[float, api.Search(1, 30)] = Field(3.0, ge=1)
         """Weight of joint actions that are better than the greedy one in the agents' loss; that of
         all others is 1."""
-        critic_lr: Annotated[float, api.Search(3e-4, 0.03)] = Field(0.005, gt=0)
+        critic_lr: float = Field(0.005, gt=0)
         """Learning rate of the critic at the start."""
         critic_activation: Activation = "silu"
         """Activation of the critic's hidden layers."""
@@ -141,7 +145,7 @@ class GVR(api.Algorithm):
         q = self._joint(self.critic, batch.obs, action)
         q_greedy = self._joint(self.critic, batch.obs, greedy)
         is_greedy = (action * greedy).sum(-1).amin(-1) > 0.5  # every agent's
-        superior = ~is_greedy & (q > q_greedy)
+        superior = ~is_greedy & (q > q_greedy + self.config.margin)
         target = torch.where(is_greedy | superior, q, q_greedy - self.config.gap)
         return target, torch.where(superior, self.config.superior_weight, 1.0)
 

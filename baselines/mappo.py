@@ -82,7 +82,9 @@ class MAPPO(api.Algorithm):
         std_start: Annotated[float, api.Search(0.3, 2)] = Field(1.0, gt=0)
         """Standard deviation of the policies before tanh at the start, about. Continuous actions
         alone."""
-        value_norm_decay: float = Field(0.9, ge=0, lt=1)
+        value_norm_decay: Annotated[float, api.Search(0.5, 0.99, log=False)] = Field(
+            0.9, ge=0, lt=1
+        )
         """What the running mean and deviation of returns keep of themselves at each rollout."""
         actor_lr: Annotated[float, api.Search(3e-4, 0.02)] = Field(0.003, gt=0)
         """Learning rate of the actors at the start."""

@@ -55,7 +55,7 @@ class ParetoAC(api.Algorithm):
     actions = ("discrete",)
 
     class Config(api.OnPolicyConfig):
-        rollout_steps: int = Field(8, gt=0)
+        rollout_steps: Annotated[int, api.Search(2, 64)] = Field(8, gt=0)
         """Environment steps between updates, of each of the environments side by side."""
         n_steps: int = Field(5, gt=0)
         """Rewards that are summed before a value stands for the rest."""
@@ -69,7 +69,7 @@ class ParetoAC(api.Algorithm):
             0.5, gt=0, le=1
         )
         """Share of the budget at which the linear fall of the entropy's weight ends."""
-        actor_lr: Annotated[float, api.Search(3e-4, 0.03)] = Field(0.005, gt=0)
+        actor_lr: Annotated[float, api.Search(1e-3, 0.05)] = Field(0.02, gt=0)
         """Learning rate of the actors at the start."""
         critic_lr: Annotated[float, api.Search(3e-4, 0.03)] = Field(0.01, gt=0)
         """Learning rate of critics and values at the start."""

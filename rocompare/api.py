@@ -111,7 +111,7 @@ class OnPolicyConfig(Config):
     """There are no uniform actions at the start: it learns from its policy's own."""
     learning_starts_fraction: float = Field(0.0, ge=0, le=0)
     """The first rollout is learnt from as well."""
-    rollout_steps: int = Field(64, gt=0)
+    rollout_steps: Annotated[int, Search(16, 256)] = Field(64, gt=0)
     """Environment steps between updates, of each of the environments side by side."""
 
 

@@ -129,8 +129,9 @@ class _Training:
         if self.step >= self.first_update:
             self.progress = self.step / self.n_steps
             for _ in range(self.config.updates_per_step):
-                self.metrics.update(self.algorithm.update(self.progress))
-                self.updates += 1
+                metrics = self.algorithm.update(self.progress)
+                self.metrics.update(metrics)
+                self.updates += bool(metrics)  # nothing is learnt until a rollout is full
         self.step += 1
 
     def random_action(self) -> Tensor:

@@ -312,19 +312,27 @@ def test_diverged_seeds_are_left_out_of_the_reported_mean():
     assert math.isnan(seen[-1].mean_return)
 
 
+def test_updates_that_learnt_nothing_do_not_count():
+    """MAPPO learns from each of seven rollouts, and not from the four steps that are left."""
+    chosen = cell(use="mappo", algorithm="rollout_steps: 8, hidden: 8", env=GAME, steps=60)
+    assert [record.updates for record in train_cell(chosen)] == [7, 7]
+
+
 # Checkpoints
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", registry.ALGORITHMS)
 def test_a_checkpoint_continues_bit_for_bit(algorithm, tmp_path):
+    fields = registry.load("algorithm", algorithm.split(",")[0]).Config.model_fields
+    small = "rollout_steps: 8" if "rollout_steps" in fields else "batch_size: 16"
     chosen = parse_suite(
         f"""
 name: probe
 seeds: [2, 5]
 budget: {{env_steps: 60}}
 evaluation: {{episodes: 5, points: 6}}
-algorithms: {{it: {{use: {algorithm}, hidden: 8, batch_size: 16}}}}
+algorithms: {{it: {{use: {algorithm}, hidden: 8, {small}}}}}
 scenarios: {{easy: {{env: {game_for(algorithm)}}}}}
 """
     ).cells()[0]
