@@ -62,7 +62,22 @@ def words(plot):
 def test_every_picture_that_the_data_allow(pictures):
     kinds = ("curves", "seeds", "diagnosis", "landscape")
     names = [f"{kind}-{scenario}" for scenario in ("three", "two") for kind in kinds]
-    assert list(pictures) == ["success", "profiles", *names]
+    assert list(pictures) == ["success", "profiles", "ranks", *names]
+
+
+def test_bars_join_those_that_seeds_cannot_tell_apart(tmp_path):
+    """Ten seeds of each: the first two differ by less than their spread, the third by far more."""
+    spread = np.linspace(-1, 1, 10)
+    for name, mean in (("svnr", 8.0), ("maddpg", 7.9), ("masql", 1.0)):
+        save(tmp_path, name, "three", (mean + spread).tolist())
+        save(tmp_path, name, "two", (mean + 0.5 * spread).tolist())
+    plot = drawn(tmp_path, only=["ranks"])["ranks"]
+    (axes,) = plot.figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["svnr", "maddpg", "masql"]
+    assert [text.get_text() for text in axes.texts] == ["1.0", "2.0", "3.0"]
+    bars = [list(line.get_ydata()) for line in axes.lines if len(line.get_xdata()) == 2]
+    assert bars == [[0, 1], [0, 1]]  # the bar and its dots
+    assert "over 2 scenarios" in plot.caption
 
 
 def test_only_some_kinds(folder):
