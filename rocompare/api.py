@@ -304,7 +304,19 @@ class Algorithm(ABC):
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what :meth:`state_dict` returned."""
+        """Put back what :meth:`state_dict` returned.
+
+        Raises:
+            ValueError: it lacks a part of this algorithm, or has one that this algorithm has not,
+                as after a change of its code; they are named.
+        """
+        lacking = sorted(self.state_dict().keys() - state.keys())
+        # A tensor that comes up in training may be None in a new algorithm, but it is an attribute.
+        unknown = sorted(name for name in state if not hasattr(self, name))
+        if lacking or unknown:
+            parts = [("lacks", lacking), ("has what the algorithm has not:", unknown)]
+            said = [f"{verb} {', '.join(names)}" for verb, names in parts if names]
+            raise ValueError(f"the state {' and '.join(said)}")
         for name, value in state.items():
             part = getattr(self, name)
             if hasattr(part, "load_state_dict"):

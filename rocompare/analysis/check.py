@@ -24,6 +24,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 
+from rocompare.analysis import escape as escapes
 from rocompare.analysis import judge
 from rocompare.analysis.exact import seeds_needed, smallest_p
 from rocompare.analysis.judge import Answer, Cell, Seeds, Settings, State
@@ -255,7 +256,7 @@ def _text(report: Report) -> str:
         f"the seeds and of the budget; alpha {settings.alpha:g}{over}; success is a score of "
         f"{SUCCESS_SCORE:g}; power: the chance that a loss of {settings.size:g} would be found)"
     )
-    return "\n".join(lines) + "\n"
+    return escapes.terminal(lines)
 
 
 def _answers(v: Verdict) -> list[str]:
@@ -300,7 +301,7 @@ def _json(report: Report) -> str:
         ],
         "notes": report.notes,
     }
-    return json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rocompare.analysis import escape as escapes
 from rocompare.analysis import pairwise, stats
 from rocompare.analysis.pairwise import Contrast, Finding, Ranking, Side
 from rocompare.analysis.samples import Loaded, Sample, differences, load
@@ -186,7 +187,7 @@ def render(report: Report, form: str = "text") -> str:
         "and intervals agree with them: one holds 0 exactly if its difference is not significant. "
         f"Success is a score of {SUCCESS_SCORE:g}."
     )
-    return "\n".join([*lines, foot, *report.notes]).rstrip("\n") + "\n"
+    return escapes.terminal([*lines, foot, *report.notes]).rstrip("\n") + "\n"
 
 
 def _described(sample: Sample) -> str:
@@ -289,7 +290,7 @@ def render_all(matrix: Matrix, form: str = "text") -> str:
         lines += [f"  {name:<{width}}  {rank:.2f}" for name, rank in matrix.ranking.ranks.items()]
         lines += [f"  not told apart: {', '.join(group)}" for group in matrix.ranking.groups]
     foot = "> more, < less, ≈ less than 0.01 of optimal − safe, = equal, · not shown, ! diverged"
-    return "\n".join([*lines, foot, *matrix.notes]) + "\n"
+    return escapes.terminal([*lines, foot, *matrix.notes])
 
 
 _TURNED: dict[Finding, Finding] = {"higher": "lower", "lower": "higher"}
@@ -319,7 +320,7 @@ def _finite(value: Any) -> Any:
 
 
 def _as_json(data: dict[str, Any]) -> str:
-    return json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
 def _n(value: float) -> str:

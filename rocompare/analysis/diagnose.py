@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rocompare.analysis import escape as escapes
 from rocompare.learn import ro
 from rocompare.results.reader import Results, StoredCell
 
@@ -50,7 +51,7 @@ def render(path: str | Path) -> str:
             lines.append(f"  {cell.algorithm:<{width}}{'  '.join(parts)}".rstrip())
             missing += _why_not(cell, own)
         lines.append("")
-    return "\n".join([*lines, *NOTES, *dict.fromkeys(missing), *results.notes]) + "\n"
+    return escapes.terminal([*lines, *NOTES, *dict.fromkeys(missing), *results.notes])
 
 
 def _quarters(rows: pd.DataFrame, name: str) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rocompare.analysis import escape as escapes
 from rocompare.analysis.aggregate import Aggregate, Estimate, aggregate
 from rocompare.analysis.exact import Array
 from rocompare.analysis.stats import fill_diverged
@@ -88,18 +91,21 @@ def render(found: Overall, form: str) -> str:
             for name, row in found.rows.items()
         ]
         data = {"scenarios": found.scenarios, "algorithms": rows, "notes": found.notes}
-        return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(data, indent=1) + "\n"
     if form not in ("csv", "markdown"):
         raise ResultsError(f"--format {form}: --aggregate has rich, markdown, csv and json")
     heads = ["algorithm", *COLUMNS]
+    escape = escapes.csv if form == "csv" else escapes.markdown
     cells = [
-        [name, *(_text(getattr(row, key)) for key in COLUMNS.values())]
+        [escape(name), *(_text(getattr(row, key)) for key in COLUMNS.values())]
         for name, row in found.rows.items()
     ]
     if form == "csv":
-        return "\n".join(",".join(f'"{cell}"' for cell in row) for row in [heads, *cells]) + "\n"
+        return pd.DataFrame(cells, columns=heads).to_csv(
+            index=False, lineterminator="\n", quoting=csv.QUOTE_ALL
+        )
     lines = ["| " + " | ".join(row) + " |" for row in [heads, ["---"] * len(heads), *cells]]
-    return "\n".join([*lines, "", *(f"{note}  " for note in found.notes)]) + "\n"
+    return "\n".join([*lines, "", *(f"{escape(note)}  " for note in found.notes)]) + "\n"
 
 
 def show(found: Overall, console: Console) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Sequence
-from html import escape
+from html import escape as escape_html
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rocompare.analysis import escape as escapes
 from rocompare.analysis.table import WITH_STD, Entry, ReturnTable
+from rocompare.errors import printable
 
 
 def cell_text(entry: Entry | None, default_n: int, *, plus_minus: str = "±") -> str:
@@ -69,7 +70,10 @@ def render(table: ReturnTable, form: str) -> str:
     """The table as ``markdown``, ``csv``, ``latex``, ``html``, ``json`` or ``rich`` text."""
     n = usual_n(table)
     if form == "csv":
-        return _long(table).to_csv(index=False, lineterminator="\n")
+        frame = _long(table)
+        for column in ("algorithm", "scenario"):
+            frame[column] = [escapes.csv(name) for name in frame.get(column, [])]
+        return frame.to_csv(index=False, lineterminator="\n")
     if form == "json":
         rows = _long(table).to_dict("records")
         clean = [
@@ -92,8 +96,8 @@ def render(table: ReturnTable, form: str) -> str:
 def _long(table: ReturnTable) -> pd.DataFrame:
     rows = [
         {
-            "algorithm": _cell(algorithm),
-            "scenario": _cell(scenario),
+            "algorithm": algorithm,
+            "scenario": scenario,
             "curriculum": algorithm in table.eased,
             **_measured(entry),
             "n": entry.n,
@@ -107,11 +111,6 @@ def _long(table: ReturnTable) -> pd.DataFrame:
         if (entry := table.entries.get((algorithm, scenario)))
     ]
     return pd.DataFrame(rows)
-
-
-def _cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
 
 
 def _published(entry: Entry) -> dict[str, float | str]:
@@ -137,8 +136,8 @@ def _markdown(table: ReturnTable, n: int) -> str:
     def row(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cells) + " |"
 
-    heads = ["algorithm", *map(_in_markdown, table.scenarios)]
-    lines = [row(heads), row(["---"] * len(heads))]
+    heads = ["algorithm", *map(escapes.markdown, table.scenarios)]
+    lines = [row(heads), row(["---"] * (len(table.scenarios) + 1))]
     for algorithm in table.algorithms:
         cells = []
         for scenario in table.scenarios:
@@ -146,43 +145,23 @@ def _markdown(table: ReturnTable, n: int) -> str:
             text = cell_text(entry, n)
             text = f"**{text}**" if entry and entry.best else text
             cells.append(" / ".join(filter(None, [text, published_text(entry)])))
-        lines.append(row([_in_markdown(table.shown(algorithm)), *cells]))
-    notes = (f"{_in_markdown(note)}  " for note in [*table.notes, f"n = {n} seeds."])
+        lines.append(row([escapes.markdown(table.shown(algorithm)), *cells]))
+    notes = [f"{escapes.markdown(note)}  " for note in [*table.notes, f"n = {n} seeds."]]
     return "\n".join([*lines, "", *notes]) + "\n"
-
-
-def _in_markdown(text: str) -> str:
-    """Text that is no markup, in one line. Underscores stay: inside of a word they are none."""
-    return re.sub(r"([\\`*|<>\[\]])", r"\\\1", " ".join(text.split()))
-
-
-_LATEX = str.maketrans(
-    {
-        "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
-        "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
-        "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "—": "--", "×": r"$\times$",
-        "†": r"$^\dagger$",
-    }
-)  # fmt: skip
-
-
-def _in_latex(text: str) -> str:
-    """Text that is no command, in one line."""
-    return " ".join(text.split()).translate(_LATEX)
 
 
 def _latex(table: ReturnTable, n: int) -> str:
     lines = [
         r"\begin{tabular}{l" + "c" * len(table.scenarios) + "}",
         r"\toprule",
-        " & ".join(["Algorithm", *map(_in_latex, table.scenarios)]) + r" \\",
+        " & ".join(["Algorithm", *map(escapes.latex, table.scenarios)]) + r" \\",
         r"\midrule",
     ]
     for algorithm in table.algorithms:
         cells = []
         for scenario in table.scenarios:
             entry = table.entries.get((algorithm, scenario))
-            text = _in_latex(cell_text(entry, n))
+            text = escapes.latex(cell_text(entry, n))
             if entry and entry.n:
                 text = cell_text(entry, n, plus_minus=r"\pm")
                 text = "$" + text.replace(" (", r"\ (").replace(" [", r"\ [") + "$"
@@ -190,10 +169,9 @@ def _latex(table: ReturnTable, n: int) -> str:
             beside = published_text(entry, r"\pm").replace("↑", r"\uparrow")
             beside = f"${beside}$".replace("↓", r"\downarrow") if beside else ""
             cells.append(" / ".join(filter(None, [text, beside])))
-        lines.append(" & ".join([_in_latex(table.shown(algorithm)), *cells]) + r" \\")
+        lines.append(" & ".join([escapes.latex(table.shown(algorithm)), *cells]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    # A comment ends with its line, so a note is one line.
-    lines += [f"% {' '.join(note.split())}" for note in [*table.notes, f"n = {n} seeds."]]
+    lines += [f"% {printable(note, escapes.LIMIT)}" for note in [*table.notes, f"n = {n} seeds."]]
     return "\n".join(lines) + "\n"
 
 
@@ -201,22 +179,26 @@ def _html(table: ReturnTable, n: int) -> str:
     """A ``<table>`` to put into a page; its notes are the caption."""
 
     def row(scope: str, head: str, cells: Iterable[str]) -> str:
-        return f'<tr><th scope="{scope}">{escape(head)}</th>{"".join(cells)}</tr>'
+        return f'<tr><th scope="{scope}">{_escape(head)}</th>{"".join(cells)}</tr>'
 
-    heads = (f'<th scope="col">{escape(scenario)}</th>' for scenario in table.scenarios)
-    notes = "<br>".join(escape(note) for note in [*table.notes, f"n = {n} seeds."])
+    heads = (f'<th scope="col">{_escape(scenario)}</th>' for scenario in table.scenarios)
+    notes = "<br>".join(_escape(note) for note in [*table.notes, f"n = {n} seeds."])
     lines = ["<table>", f"<caption>{notes}</caption>"]
     lines += [f"<thead>{row('col', 'algorithm', heads)}</thead>", "<tbody>"]
     for algorithm in table.algorithms:
         cells = []
         for scenario in table.scenarios:
             entry = table.entries.get((algorithm, scenario))
-            text = escape(cell_text(entry, n))
+            text = _escape(cell_text(entry, n))
             text = f"<strong>{text}</strong>" if entry and entry.best else text
-            beside = escape(published_text(entry))
+            beside = _escape(published_text(entry))
             cells.append(f"<td>{'<br>'.join(filter(None, [text, beside]))}</td>")
         lines.append(row("row", table.shown(algorithm), cells))
     return "\n".join([*lines, "</tbody>", "</table>"]) + "\n"
+
+
+def _escape(text: str) -> str:
+    return escape_html(printable(text))
 
 
 def print_table(table: ReturnTable, console: Console) -> None:
@@ -233,7 +215,9 @@ def print_table(table: ReturnTable, console: Console) -> None:
     for scenarios in groups:
         grid = Table("algorithm", box=None, pad_edge=False, header_style="bold")
         for scenario in scenarios:
-            grid.add_column(scenario, justify="right", no_wrap=False, overflow="fold")
+            grid.add_column(
+                Text(printable(scenario)), justify="right", no_wrap=False, overflow="fold"
+            )
         for algorithm in table.algorithms:
             cells: list[Text] = []
             for scenario in scenarios:
@@ -246,9 +230,9 @@ def print_table(table: ReturnTable, console: Console) -> None:
                     mark = entry.differs or " "
                     cell.append(f"\n{published_text(entry).rstrip('↑↓ ')}{mark}", "not bold dim")
                 cells.append(cell)
-            grid.add_row(Text(table.shown(algorithm)), *cells)
+            grid.add_row(Text(printable(table.shown(algorithm))), *cells)
         console.print(grid)
         console.print()
     marked = "* the best of its column, and whatever the test at 0.05 cannot tell from it"
     for note in [*table.notes, f"n = {n} seeds; {marked}."]:
-        console.print(Text(note, style="dim"), soft_wrap=not console.is_terminal)
+        console.print(Text(printable(note), style="dim"), soft_wrap=not console.is_terminal)

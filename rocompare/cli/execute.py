@@ -251,8 +251,11 @@ def validate(
     settings: SetOption = None,
     allow_local_code: LocalCodeOption = False,
 ) -> None:
-    """Check a suite file and the hyperparameters in it; train nothing."""
-    checked = load_suite(suite, allow_local_code, settings)
+    """Check a suite file and the hyperparameters in it; train nothing.
+
+    Of a PettingZoo environment that may run, one copy is made and stepped once.
+    """
+    checked = load_suite(suite, allow_local_code, settings, build=True)
     algorithms, scenarios = len(checked.algorithms), len(checked.scenarios)
     typer.echo(
         f"{printable(suite)}: valid: {algorithms} algorithms x {scenarios} scenarios = "

@@ -90,12 +90,14 @@ ResultsArgument = Annotated[
 ]
 
 
-def load_suite(path: Path, allow_local_code: bool, settings: list[str] | None) -> Suite:
+def load_suite(
+    path: Path, allow_local_code: bool, settings: list[str] | None, build: bool = False
+) -> Suite:
     """The suite with the options that change it."""
     from rocompare.suite import load
 
     import_from_here(allow_local_code)
-    return load.load_suite(path, allow_local_code, settings or ())
+    return load.load_suite(path, allow_local_code, settings or (), build)
 
 
 def refuse_missing(device: Device) -> None:

@@ -91,6 +91,7 @@ def find(name: str, folder: Path | None) -> tuple[Any, str]:
 
     Raises:
         UnknownName: there is no such class, or it is neither of the two.
+        UnfitEnvironment: what a factory makes cannot be a scenario.
     """
     if folder is None:
         registry.refuse_local(name)
@@ -102,5 +103,7 @@ def find(name: str, folder: Path | None) -> tuple[Any, str]:
         if not isinstance(found, type) or hasattr(found, "action_space"):  # PettingZoo's classes
             from rocompare.envs.parallel import of_factory
 
-            return of_factory(name), "environment"
+            made = of_factory(name)
+            made.probe(made.Config.model_validate({}))
+            return made, "environment"
     return registry.load(kind, name, local), kind

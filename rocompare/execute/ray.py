@@ -198,7 +198,14 @@ def _connect(jobs: int | None, address: str | None) -> None:
         if port.isdecimal():  # Ray itself would try for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
         if address is None:
-            ray.init(address="local", num_cpus=jobs, include_dashboard=False, **quiet)
+            # Whoever reaches Ray's ports can run code: none but this machine does.
+            ray.init(
+                address="local",
+                num_cpus=jobs,
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
         else:
             ray.init(address=address, **quiet)
     except (RuntimeError, ValueError, OverflowError, OSError) as error:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from rocompare.analysis import escape as escapes
 from rocompare.analysis.selection import Merit
 from rocompare.errors import TuneError
 from rocompare.execute.search import import_optuna
@@ -98,7 +99,7 @@ def trials_frame(tuning: Tuning) -> pd.DataFrame:
                     for scenario in tuning.scenarios
                 },
                 "diverged": trial.diverged,
-                "error": trial.error,
+                "error": trial.error and escapes.csv(trial.error),
                 "env_steps": trial.env_steps,
                 "updates": trial.updates,
                 "seconds": round(trial.seconds, 3),

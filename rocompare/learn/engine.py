@@ -72,7 +72,16 @@ class _Training:
         self.env_config = self.env_class.Config.model_validate(cell.scenario.params)
         self.env: Env = self.make_env(cell.budget.envs, "env")
         self.spec: EnvSpec = self.env.spec
-        self.algorithm: Algorithm = algorithm_class(self.spec, self.config, cell.seeds, device)
+        try:
+            self.begin(algorithm_class)
+        except BaseException:  # whoever made this training has nothing yet to close it by
+            close(self.env)
+            raise
+
+    def begin(self, algorithm_class: type[Algorithm]) -> None:
+        """Make the algorithm, and all that stands at 0 before the first step."""
+        cell, device = self.cell, self.device
+        self.algorithm = algorithm_class(self.spec, self.config, cell.seeds, device)
         self.n_steps = math.ceil(cell.budget.env_steps / cell.budget.envs)
         self.random = Streams(cell.seeds, "random", device)
         self.random_steps = round(self.config.random_fraction * self.n_steps)

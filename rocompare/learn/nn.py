@@ -321,6 +321,9 @@ class MLP:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["flat"].shape != self.flat.shape:  # copying would broadcast one that is smaller
+            sizes = f"{list(state['flat'].shape)} instead of {list(self.flat.shape)}"
+            raise ValueError(f"the state is of a network of other sizes: {sizes}")
         self.flat.copy_(state["flat"])
 
     def parameters_per_seed(self) -> int:

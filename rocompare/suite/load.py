@@ -30,7 +30,10 @@ MAX_PROBLEMS = 50
 
 
 def load_suite(
-    path: str | Path, allow_local_code: bool = False, settings: Sequence[str] = ()
+    path: str | Path,
+    allow_local_code: bool = False,
+    settings: Sequence[str] = (),
+    build: bool = False,
 ) -> Suite:
     """Read and check a suite.
 
@@ -40,13 +43,15 @@ def load_suite(
             folder, may be run.
         settings: what is otherwise than in the file, ``"svnr.policy_lr=0.01"`` for example; see
             :func:`rocompare.suite.options.apply`.
+        build: whether one copy of each PettingZoo environment is made and stepped once, to tell
+            whether it can be a scenario.
 
     Raises:
         SuiteError: with every problem found, each naming file (or setting), line and key.
     """
     path = library.find(path)
     document = Document(_read(path), str(path))
-    return _check(document, settings, path.parent, allow_local_code)
+    return _check(document, settings, path.parent, allow_local_code, build)
 
 
 def parse_suite(
@@ -66,7 +71,7 @@ def parse_suite(
         settings, allow_local_code: as in :func:`load_suite`.
         folder: treat the text as that of a file which lies there.
     """
-    return _check(Document(text, source), settings, folder, allow_local_code)
+    return _check(Document(text, source), settings, folder, allow_local_code, False)
 
 
 def _read(path: Path) -> str:
@@ -93,7 +98,11 @@ def _read(path: Path) -> str:
 
 
 def _check(
-    document: Document, settings: Sequence[str], folder: Path | None, allow_local_code: bool
+    document: Document,
+    settings: Sequence[str],
+    folder: Path | None,
+    allow_local_code: bool,
+    build: bool,
 ) -> Suite:
     """The suite that the document describes.
 
@@ -105,16 +114,19 @@ def _check(
     if not isinstance(document.data, dict):
         raise SuiteError(f"{document.source}:1: expected a mapping with name, seeds, budget, ...")
     options.apply(document, settings)
-    return _Checker(document, folder, allow_local_code).suite()
+    return _Checker(document, folder, allow_local_code, build).suite()
 
 
 class _Checker:
     """One document: what is sound of it, and a line for each problem."""
 
-    def __init__(self, document: Document, folder: Path | None, allow_local_code: bool) -> None:
+    def __init__(
+        self, document: Document, folder: Path | None, allow_local_code: bool, build: bool
+    ) -> None:
         self.document = document
         self.folder = folder
         self.allow_local_code = allow_local_code
+        self.build = build
         self._guarded = folder is not None and not allow_local_code
         self.problems: list[str] = []
         self.algorithms: dict[str, AlgorithmConfig] = {}
@@ -282,9 +294,10 @@ class _Checker:
     def _check_pairs(self, scenario: ScenarioConfig) -> None:
         """Algorithms must be able to play in the scenario's environment.
 
-        Environments that do not come with rocompare are not built for that: they may be costly.
+        Environments that do not come with rocompare are built for that only where it is asked for:
+        they may be costly.
         """
-        if registry.is_foreign(scenario.env):
+        if registry.is_foreign(scenario.env) and not self._builds(scenario):
             return
         spec = scenario.spec()
         self._check_actions(scenario, spec)
@@ -311,6 +324,20 @@ class _Checker:
             if problem:
                 message = f"the curriculum of {base.name} does not fit here: {problem}"
                 self._add(("scenarios", scenario.name), message)
+
+    def _builds(self, scenario: ScenarioConfig) -> bool:
+        """Whether a copy of a PettingZoo environment may be made, and is a sound one."""
+        cls = scenario.load()
+        if not self.build or not hasattr(cls, "probe"):
+            return False
+        try:
+            cls.probe(cls.Config.model_validate(scenario.params))
+        except UserError as error:
+            path = ("scenarios", scenario.name)
+            key = (*path, "factory")
+            self._add(key if self.document.has(key) else path, str(error))
+            return False
+        return True
 
     def _check_actions(self, scenario: ScenarioConfig, spec: Any) -> None:
         """Algorithms must take the environment's kind of actions."""

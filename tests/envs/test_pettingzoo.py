@@ -22,7 +22,8 @@ from rocompare.learn.evaluate import play as play_episodes
 from rocompare.learn.rng import derive
 from rocompare.results.reader import Results
 from rocompare.suite import registry
-from rocompare.suite.load import parse_suite
+from rocompare.suite.load import load_suite, parse_suite
+from tests.support.made_up import run
 
 pytest.importorskip("pettingzoo")
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
@@ -609,6 +610,30 @@ def test_environments_that_cannot_be_scenarios(name, message):
     config = Parallel.Config(factory=f"{HERE}:{name}", horizon=4)
     with pytest.raises(UnfitEnvironment, match=f"^{HERE}:{name}: .*{message}"):
         Parallel.probe(config)
+
+
+@pytest.mark.parametrize("name", ["nothing", "needs_number", "TakesTurns", "OldReset", "Images"])
+def test_validate_and_doctor_refuse_them_too(name, tmp_path):
+    file = tmp_path / "suite.yaml"
+    file.write_text(SUITE.format(factory=f"{HERE}:{name}", more=""))
+    with pytest.raises(UnfitEnvironment) as expected:
+        Parallel.probe(Parallel.Config(factory=f"{HERE}:{name}", horizon=4))
+    refused = run("validate", file).exception
+    assert isinstance(refused, SuiteError)
+    assert refused.problems == [f"{file}:8: scenarios.countdown.factory: {expected.value}"]
+    examined = run("doctor", f"{HERE}:{name}").exception
+    assert isinstance(examined, UnfitEnvironment)
+    assert str(examined) == str(expected.value)
+
+
+def test_validate_tells_which_actions_an_algorithm_cannot_take(tmp_path):
+    file = tmp_path / "suite.yaml"
+    file.write_text(SUITE.format(factory=f"{HERE}:Numbers", more=""))
+    load_suite(file)  # nobody asked to build it
+    Countdown.opened = 0
+    assert "its actions are discrete, which" in str(run("validate", file).exception)
+    gc.collect()
+    assert Countdown.opened == 0
 
 
 def test_a_factory_must_make_a_new_environment_each_time():

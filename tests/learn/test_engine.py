@@ -3,17 +3,19 @@
 import errno
 import math
 import os
+import re
 
 import pytest
 import torch
 
 from rocompare.envs.max_of_three import MaxOfThree
+from rocompare.learn import checkpoint as checkpoints
 from rocompare.learn import engine, ro
 from rocompare.learn.engine import Interrupted, _Training, train_cell
 from rocompare.learn.ro import executed_ro
 from rocompare.suite import registry
 from rocompare.suite.load import parse_suite
-from tests.support.helpers import CPU, game_for, line, without_clock
+from tests.support.helpers import CPU, game_for, line, make_spec, without_clock
 from tests.support.probe import Recorder, Sharer, Walk
 
 SUITE = """
@@ -392,6 +394,7 @@ def test_a_bad_checkpoint_is_set_aside_and_training_starts_anew(damage, reason, 
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_does_not_fit_is_set_aside(tmp_path):
     """A whole one of the same seeds, but of networks of another size."""
     path, seen = tmp_path / "checkpoint.pt", []
@@ -403,8 +406,38 @@ def test_a_checkpoint_that_does_not_fit_is_set_aside(tmp_path):
         train_cell(of(8), should_stop=lambda: True, checkpoint=path)
     result = train_cell(of(16), checkpoint=path, report=seen.append)
     assert without_clock(result) == without_clock(train_cell(of(16)))
-    assert "training starts anew: does not fit: RuntimeError" in seen[0].message
+    assert "does not fit: ValueError: the state is of a network of other sizes" in seen[0].message
     assert (tmp_path / "checkpoint.pt.unusable").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda parts: parts.pop("mean"), "the state lacks mean"),
+        (lambda parts: parts.update(old=torch.zeros(2)), "has what the algorithm has not: old"),
+        (lambda parts: parts.update(new=parts.pop("mean")), "lacks mean and has .* not: new"),
+    ],
+)
+def test_a_checkpoint_of_other_code_is_set_aside(change, message, tmp_path):
+    """What a part is missing from would go on with that part as new, and nobody would know."""
+    path, seen = tmp_path / "checkpoint.pt", []
+    with pytest.raises(Interrupted):
+        train_cell(cell(), should_stop=lambda: True, checkpoint=path)
+    state = checkpoints.load(path, CPU)
+    change(state["algorithm"])
+    checkpoints.save(path, state)
+    result = train_cell(cell(), checkpoint=path, report=seen.append)
+    assert without_clock(result) == without_clock(train_cell(cell()))
+    assert re.search(f"training starts anew: does not fit: .*{message}", seen[0].message)
+    assert (tmp_path / "checkpoint.pt.unusable").exists()
+    assert not path.exists()
+
+
+def test_a_part_that_comes_up_in_training_is_put_back():
+    algorithm = Recorder(make_spec(), Recorder.Config(), [0], CPU)
+    algorithm.hidden = None
+    algorithm.load_state_dict({**algorithm.state_dict(), "hidden": torch.ones(1)})
+    assert torch.equal(algorithm.hidden, torch.ones(1))
 
 
 def test_a_checkpoint_of_other_seeds_is_not_used(tmp_path):
@@ -465,6 +498,18 @@ def test_environments_are_closed(monkeypatch, tmp_path):
     assert Walk.open == set()
     with pytest.raises(Interrupted):
         train_cell(chosen, should_stop=lambda: True, checkpoint=tmp_path / "checkpoint.pt")
+    assert Walk.open == set()
+
+
+def test_an_algorithm_that_cannot_be_made_leaves_no_environment_open(monkeypatch):
+    def refuse(self, *arguments):
+        raise ValueError("it went wrong on purpose")
+
+    chosen = cell()
+    Walk.open.clear()
+    monkeypatch.setattr(Recorder, "__init__", refuse)
+    with pytest.raises(ValueError, match="on purpose"):
+        train_cell(chosen)
     assert Walk.open == set()
 
 
