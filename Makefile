@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 
-.PHONY: run test quick lint check fuzz clean
+.PHONY: run test quick lint docs site check fuzz clean
 
 run: $(READY)  ## train Max of Three and print its table
 	$(BIN)/rocompare run max_of_three --results results
@@ -21,6 +21,13 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(READY)  ## make the pages that come from the program and the results, then the site
+	$(BIN)/python -m rocompare.dev.pages docs results/reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+site: $(READY)  ## the site as its pages are
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 check: lint test  ## what a change must pass
 

@@ -71,6 +71,7 @@ class GVR(api.Algorithm):
         """Activation of the critic's hidden layers."""
 
     config: Config
+    executes_with = ("q",)
 
     def __init__(
         self, spec: api.EnvSpec, config: GVR.Config, seeds: Sequence[int], device: torch.device

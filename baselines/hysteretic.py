@@ -25,7 +25,9 @@ Deviations: feed-forward networks; targets follow by Polyak averaging instead of
 learning rates decay along a cosine, and the networks' outputs are scaled, as for every algorithm
 here. The maximum of the target network is taken, without a double estimate. Distributed Q-learning
 also has agents change their policy only when a value rises, by which they settle on one of several
-optima: with networks, whose values always move, there is no such rule.
+optima: with networks, whose values always move, there is no such rule. A network's value also rises
+when others do that share its weights, and at ``beta`` 0 nothing takes that back: where values are
+bootstrapped it adds up, so that ``distributed_q`` is one for games of one step.
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ class HystereticQ(api.Algorithm):
         """Weight of outcomes below the expected value; those above it have the weight 1."""
 
     config: Config
+    executes_with = ("q",)
 
     def __init__(
         self,

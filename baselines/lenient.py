@@ -24,8 +24,11 @@ Adaptations to continuous actions, and deviations:
   intervals per coordinate, and an observation becomes the signs of ``hash_bits`` random
   projections (SimHash, as in the paper, but of the observation itself, not of an autoencoder's
   code, and with random offsets, so that near and far can be told apart). A constant observation
-  needs no bits. If there are more pairs than ``table_size``, some share an entry, as in any hash
-  table.
+  needs no bits. If there are more pairs than ``table_size``, a universal hash of all coordinates
+  and bits says which share an entry, as in any hash table.
+- ``lenient_on: terminal`` forgives only where nothing follows. Where values are bootstrapped, to
+  ignore what is worse than expected lets them grow beyond what the game can pay. The paper forgives
+  everywhere, and so does the default.
 - T decays by the same constant factor at each visit. The paper's retroactive schedule, in which
   pairs far from an episode's end decay more slowly, comes to the same in games of one step; its
   slowly falling ceiling on all temperatures is left out.
@@ -39,7 +42,7 @@ Adaptations to continuous actions, and deviations:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -50,6 +53,9 @@ from rocompare.learn.nn import MLP, Activation, Adam, seed_mean
 from rocompare.learn.replay import Replay
 from rocompare.learn.rng import Streams
 from rocompare.learn.schedule import cosine, geometric
+
+PRIME = 2**31 - 1
+"""More than any table has entries: what the universal hash is taken modulo of first."""
 
 
 class LenientMADRL(api.Algorithm):
@@ -65,6 +71,8 @@ class LenientMADRL(api.Algorithm):
         leniency_factor: Annotated[float, api.Search(1, 100)] = Field(10.0, ge=0)
         """The factor k in the leniency ``1 - exp(-k T)``, the probability with which an outcome
         worse than expected is ignored at temperature T. At 0 nothing is ignored."""
+        lenient_on: Literal["all", "terminal"] = "all"
+        """Which transitions are forgiven: all, or only those that nothing follows."""
         action_bins: int = Field(20, gt=0)
         """Intervals per coordinate of the own action that have temperatures of their own."""
         hash_bits: int = Field(8, gt=0, le=24)
@@ -76,9 +84,11 @@ class LenientMADRL(api.Algorithm):
         """Standard deviation of the exploration noise at the start, in units of the action."""
         noise_end: Annotated[float, api.Search(0.01, 0.3)] = Field(0.05, gt=0)
         """Standard deviation of the exploration noise from ``noise_end_fraction`` on."""
-        noise_end_fraction: float = Field(0.8, gt=0, le=1)
+        noise_end_fraction: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(
+            0.8, gt=0, le=1
+        )
         """Share of the budget at which the geometric fall of the exploration noise ends."""
-        saturation: Annotated[float, api.Search(0.01, 1)] = Field(0.1, ge=0)
+        saturation: Annotated[float, api.Search(0.001, 1)] = Field(0.1, ge=0)
         """Weight of the actors' squared outputs before tanh in their loss, in units of reward. It
         keeps actors out of the corners of the action box, where they have no gradient."""
         actor_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.005, gt=0)
@@ -100,6 +110,7 @@ class LenientMADRL(api.Algorithm):
         """Factor on a critic's output, in units of reward: about the size of the returns."""
 
     config: Config
+    executes_with = ("actor",)
 
     def __init__(
         self,
@@ -130,9 +141,16 @@ class LenientMADRL(api.Algorithm):
         bits = 0 if spec.constant_obs else config.hash_bits
         self.projection = init.normal(n, o, bits)  # [S, N, O, bits]
         self.offset = init.normal(n, 1, bits)
-        self.bit_value = 2 ** torch.arange(bits, device=device)
-        self.bin_value = config.action_bins ** torch.arange(a, device=device)
-        size = min(config.table_size, 2**bits * config.action_bins**a)
+        pairs = config.action_bins**a * 2**bits
+        if pairs <= config.table_size:  # each has an entry of its own
+            self.bin_value = config.action_bins ** torch.arange(a, device=device)
+            self.bit_value = config.action_bins**a * 2 ** torch.arange(bits, device=device)
+        else:
+            high, low = init.index(2**15, a + bits), init.index(2**16, a + bits)
+            factors = high * 2**16 + low  # [S, A + bits], up to PRIME
+            self.bin_value = factors[:, None, None, :a]
+            self.bit_value = factors[:, None, None, a:]
+        size = min(config.table_size, pairs)
         self.temperature = torch.full((n_seeds, n, size), config.max_temperature, device=device)
 
     def act(self, obs: Tensor, mode: api.Mode, progress: float) -> Tensor:
@@ -165,8 +183,7 @@ class LenientMADRL(api.Algorithm):
         side = obs.transpose(1, 2) @ self.projection + self.offset > 0  # [S, N, E, bits]
         of_action = (cell * self.bin_value).sum(-1).transpose(1, 2)
         of_obs = (side * self.bit_value).sum(-1)
-        actions: int = bins**self.spec.action_dim
-        return (of_action + of_obs * actions) % self.temperature.shape[2]
+        return (of_action + of_obs) % PRIME % self.temperature.shape[2]
 
     def update(self, progress: float) -> dict[str, Tensor]:
         c, lr_factor = self.config, cosine(progress, self.config.lr_end_factor)
@@ -187,7 +204,10 @@ class LenientMADRL(api.Algorithm):
             q_target = batch.reward.unsqueeze(1) + discount.unsqueeze(1) * next_q  # [S, N, B]
         q = self._q(self.critic, batch.obs.transpose(1, 2), batch.action.transpose(1, 2))
         delta = q_target - q
-        passed = self._passes(delta.detach(), temperature.transpose(1, 2))
+        temperature = temperature.transpose(1, 2)
+        if self.config.lenient_on == "terminal":
+            temperature = temperature * batch.terminated.unsqueeze(1)
+        passed = self._passes(delta.detach(), temperature)
         return seed_mean(torch.where(passed, delta, 0.0).square(), keep=2)
 
     def _passes(self, delta: Tensor, temperature: Tensor) -> Tensor:

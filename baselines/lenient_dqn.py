@@ -66,6 +66,7 @@ class LenientDQN(api.Algorithm):
         none."""
 
     config: Config
+    executes_with = ("q",)
 
     def __init__(
         self,

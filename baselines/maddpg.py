@@ -48,7 +48,7 @@ class MADDPG(api.Algorithm):
         others: Literal["batch", "policy"] = "batch"
         """Where the others' actions in an actor's gradient come from: replayed, as in the paper, or
         from their current policies."""
-        saturation: Annotated[float, api.Search(0.01, 1)] = Field(0.1, ge=0)
+        saturation: Annotated[float, api.Search(0.001, 1)] = Field(0.1, ge=0)
         """Weight of the actors' squared outputs before tanh in their loss, in units of reward. It
         keeps actors out of the corners of the action box, where they have no gradient."""
         actor_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.005, gt=0)
@@ -70,6 +70,7 @@ class MADDPG(api.Algorithm):
         """Factor on a critic's output, in units of reward: about the size of the returns."""
 
     config: Config
+    executes_with = ("actor",)
 
     def __init__(
         self, spec: api.EnvSpec, config: MADDPG.Config, seeds: Sequence[int], device: torch.device

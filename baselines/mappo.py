@@ -101,6 +101,7 @@ class MAPPO(api.Algorithm):
         """Activation of the value's hidden layers."""
 
     config: Config
+    executes_with = ("actor",)
 
     def __init__(
         self, spec: api.EnvSpec, config: MAPPO.Config, seeds: Sequence[int], device: torch.device

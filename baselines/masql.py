@@ -48,7 +48,7 @@ from rocompare.learn.kernels import stein_direction
 from rocompare.learn.nn import MLP, Activation, Adam, beside, seed_mean
 from rocompare.learn.replay import Replay
 from rocompare.learn.rng import Streams
-from rocompare.learn.schedule import cosine, geometric, linear
+from rocompare.learn.schedule import AlphaSchedule, cosine, linear, temperature
 from rocompare.learn.soft import soft_value, squashed_mixture
 
 
@@ -56,13 +56,18 @@ class MASQL(api.Algorithm):
     version = 1
 
     class Config(api.OffPolicyConfig):
+        alpha_schedule: AlphaSchedule = "geometric"
+        """How alpha falls: geometrically, as the four values below say, or in three steps as in the
+        SVNR paper's first public code, whatever they say."""
         alpha_start: Annotated[float, api.Search(3, 300)] = Field(30.0, gt=0)
         """Entropy temperature until ``alpha_start_fraction``, in units of reward: the higher, the
         more uniform the actions."""
-        alpha_end: Annotated[float, api.Search(0.03, 1)] = Field(0.1, gt=0)
+        alpha_end: Annotated[float, api.Search(0.001, 1)] = Field(0.1, gt=0)
         """Entropy temperature from ``alpha_end_fraction`` on: the lower, the nearer the policy
         comes to playing the best joint actions alone."""
-        alpha_start_fraction: float = Field(0.1, ge=0, le=1)
+        alpha_start_fraction: Annotated[float, api.Search(0, 0.5, log=False)] = Field(
+            0.1, ge=0, le=1
+        )
         """Share of the budget at which the geometric fall of alpha begins."""
         alpha_end_fraction: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(
             0.7, ge=0, le=1
@@ -106,6 +111,7 @@ class MASQL(api.Algorithm):
         """Factor on a critic's output, in units of reward: about the size of the returns."""
 
     config: Config
+    executes_with = ("policy",)
 
     def __init__(
         self, spec: api.EnvSpec, config: MASQL.Config, seeds: Sequence[int], device: torch.device
@@ -152,9 +158,7 @@ class MASQL(api.Algorithm):
 
     def update(self, progress: float) -> dict[str, Tensor]:
         c, lr_factor = self.config, cosine(progress, self.config.lr_end_factor)
-        alpha = geometric(
-            progress, c.alpha_start, c.alpha_end, c.alpha_start_fraction, c.alpha_end_fraction
-        )
+        alpha = temperature(progress, c)
         self.noise_size = torch.tensor(self._noise_size(progress))
         batch = self.replay.sample(c.batch_size)
         td_loss = self._td_loss(batch, alpha)

@@ -86,6 +86,7 @@ class MMQ(api.Algorithm):
         of a model of rewards."""
 
     config: Config
+    executes_with = ("actor",)
 
     def __init__(
         self, spec: api.EnvSpec, config: MMQ.Config, seeds: Sequence[int], device: torch.device

@@ -87,6 +87,7 @@ class ParetoAC(api.Algorithm):
         returns."""
 
     config: Config
+    executes_with = ("actor",)
 
     @classmethod
     def unfit(cls, spec: api.EnvSpec, config: Config) -> str:

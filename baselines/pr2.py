@@ -1,46 +1,46 @@
-"""PR2-AC: probabilistic recursive reasoning, actor-critic.
+"""PR2-AC: probabilistic recursive reasoning, actor-critic, as its authors wrote it.
 
 Wen, Yang, Luo, Wang and Pan, "Probabilistic Recursive Reasoning for Multi-Agent Reinforcement
-Learning", ICLR 2019. Agent i believes that the others answer its own action: a_-i ~ rho_i. The
-loop::
+Learning", ICLR 2019, Algorithm 1, and the authors' code where the paper is silent. Agent i believes
+that the others answer its own action: a_-i ~ rho_i(.|s, a_i). The loop::
 
-    Q_i(s, a_i)        = alpha log int exp(Q_i(s, a_i, a_-i)/alpha) da_-i        (soft marginal)
-    rho_i(a_-i|s, a_i) = exp((Q_i(s, a_i, a_-i) - Q_i(s, a_i))/alpha)
-    every step:   a_i = f_i(xi_i; o_i); execute a, store (o, a, r, o')
-    every update: critic i  minimise (Q_i(s, a) - r - gamma Q_i'(s', a'_i))^2, a'_i ~ pi_i
-                  policy i  ascend Q_i(s, a_i): gradient E_rho_i[grad_{a_i} Q_i(s, a_i, a_-i)]
-                  rho_i     amortised SVGD towards exp(Q_i(s, a_i, .)/alpha), at a_i ~ pi_i
+    Q_i(s, a_i) = alpha log int exp(Q_i(s, a_i, a_-i)/alpha) da_-i                (soft marginal)
+    every step:   a_i = mu_i(o_i) + noise; execute a, store (o, a, r, o')
+    every update: critic i  minimise (Q_i(s, a) - r - gamma Q_i'(s', mu_i'(o'_i)))^2
+                  rho_i     amortised SVGD towards exp((Q_i(s, a_i, .) - Q_i(s, a_i))/alpha) at
+                            replayed a_i
+                  policy i  ascend alpha log mean_k exp(Q_i(s, mu_i(o_i), a_-i^k)/alpha), where
+                            a_-i^k ~ rho_i(.|s, a_i) answer a replayed a_i
                   targets   follow with rate tau
 
-By the envelope theorem the policy's gradient is the whole gradient of the soft marginal where rho_i
-is optimal. If it were passed through rho_i's samples too, the policy would ascend
-E_rho_i[Q_i] = Q_i(s, a_i) - alpha H(rho_i) instead. Execution is decentralised: an agent draws its
-own noise xi_i. Deterministic execution sets all noise to 0.
+The policy's gradient goes through its own action alone. The others' actions in it answer actions
+that were played, not mu_i(o_i): a policy is drawn towards an optimum wherever the replay still
+holds own actions near it. Execution is deterministic, and so is the same in every way of executing.
 
 Deviations:
 
-- The paper's objective also holds the entropy of pi_i. Its maximiser is exp(Q_i(s, a_i)/alpha),
-  which ``policy: stochastic`` samples by SVGD with the gradient above as the score. The paper's
-  practical form is ``policy: deterministic``, an action that ascends Q_i(s, a_i) with Gaussian
-  exploration; it stays on whichever of the marginal's hills it started on.
-- The target's soft marginal is importance-sampled: half of the others' actions are uniform, half
-  are drawn around rho_i's, and boxes count as of volume 1. The target holds no entropy of pi_i.
-- Scores are divided by alpha, which makes Adam's steps longer while alpha falls.
-- Every particle is used twice, as one that pulls others and as one that is moved; alpha falls
-  geometrically, learning rates along a cosine; the critics' inputs and outputs are scaled, as for
+- The soft marginal that a target bootstraps from is estimated from uniform actions of the others,
+  as in the authors' code, with the volume of the action box counted as 1. They train a network on
+  the same targets for Q_i(s, a_i); as it does not depend on a_-i it has no part in rho_i's
+  gradient, and there is none here.
+- Every particle of rho_i is used twice, as one that pulls others and as one that is moved, instead
+  of half of them each. The authors add log(1 - a^2) to the log-density of rho_i, which draws
+  answers away from the border of the box; here that is an option (``squash_term``).
+- alpha falls geometrically (the authors keep it), exploration noise is Gaussian with a geometric
+  decay, learning rates decay along a cosine, the critics' inputs and outputs are scaled, as for
   every algorithm here.
-- The noise xi_i can be made to shrink to 0 late in the budget (``noise_anneal_start_fraction``), in
-  training and in execution, as SVNR's does. By default it stays.
+- Policies learn far more slowly than critics and rho_i. With the authors' one rate for all (0.01)
+  an agent often commits itself to the safe action before the critics know the optimum, and stays
+  there while its partners do not: at either place the expected answers look right.
+- The replay holds 300 transitions by default (the authors' holds all): answers to own actions from
+  the beginning pull a policy between the hills.
 - Policies and rho_i see the agent's own observation, critics all of them.
-- ``level`` k > 1: rho_i simulates the others' answer to the action of level j, and the same policy,
-  given this answer, responds to it at level j+1 with exp(Q_i(s, ., a_-i)/alpha): at the optimum a
-  step of Gibbs sampling. The action of level k is executed, every level is trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -52,62 +52,52 @@ from rocompare.learn.nn import MLP, Activation, Adam, beside, seed_mean
 from rocompare.learn.replay import Replay
 from rocompare.learn.rng import Streams
 from rocompare.learn.ro import joint_of
-from rocompare.learn.schedule import cosine, geometric, linear
-from rocompare.learn.soft import soft_value, squashed_mixture
-
-Draw = Callable[..., Tensor]
-"""Noise of a shape: ``[S, *shape]``."""
+from rocompare.learn.schedule import cosine, geometric
+from rocompare.learn.soft import soft_value
 
 
 class PR2(api.Algorithm):
-    version = 1
+    version = 2
 
     class Config(api.OffPolicyConfig):
-        alpha_start: Annotated[float, api.Search(3, 300)] = Field(30.0, gt=0)
+        buffer_size: int = Field(300, gt=0)
+        """Transitions kept per seed; the oldest is overwritten. Few, so that what is answered is
+        near what is played now; games of several steps need more."""
+        alpha_start: Annotated[float, api.Search(0.1, 100)] = Field(0.5, gt=0)
         """Entropy temperature until ``alpha_start_fraction``, in units of reward: the higher, the
-        more uniform the actions."""
-        alpha_end: Annotated[float, api.Search(0.03, 1)] = Field(0.1, gt=0)
-        """Entropy temperature from ``alpha_end_fraction`` on: the lower, the nearer the policy
-        comes to playing the best joint actions alone."""
-        alpha_start_fraction: float = Field(0.1, ge=0, le=1)
+        more uniform the answers that an agent expects."""
+        alpha_end: Annotated[float, api.Search(0.001, 1)] = Field(0.5, gt=0)
+        """Entropy temperature from ``alpha_end_fraction`` on: the lower, the more an agent expects
+        the best answers alone."""
+        alpha_start_fraction: Annotated[float, api.Search(0, 0.5, log=False)] = Field(
+            0.1, ge=0, le=1
+        )
         """Share of the budget at which the geometric fall of alpha begins."""
         alpha_end_fraction: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(
             0.8, ge=0, le=1
         )
         """Share of the budget at which the fall of alpha ends."""
-        noise_anneal_start_fraction: Annotated[float, api.Search(0.5, 1, log=False)] = Field(
-            1.0, ge=0, le=1
-        )
-        """Share of the budget at which the policies' noise begins to shrink: its size
-        falls from 1 to 0 along a line, in training and in execution. At 1.0 it never does."""
-        noise_anneal_end_fraction: float = Field(0.95, ge=0, le=1)
-        """Share of the budget at which the policies' noise is gone: from then on they are
-        deterministic."""
-        level: int = Field(1, gt=0)
-        """Depth of the reasoning: at 2, an agent responds to how it believes the others would
-        answer its action of level 1, and so on."""
-        policy: Literal["stochastic", "deterministic"] = "stochastic"
-        """Whether an agent samples its action from exp(Q_i(s, a_i)/alpha), or plays one action that
-        ascends Q_i(s, a_i), as in the paper's practical form."""
-        exploration_noise: Annotated[float, api.Search(0.03, 1)] = Field(0.3, ge=0)
-        """Standard deviation of the noise with which a deterministic policy explores, in units of
-        the action."""
-        particles: int = Field(16, ge=2)
-        """Own actions sampled per agent and state, which the Stein direction moves together; a
-        deterministic policy has one."""
-        others_samples: int = Field(16, ge=2)
-        """Samples of the others' actions for each own action."""
+        noise_start: Annotated[float, api.Search(0.03, 1)] = Field(0.1, gt=0)
+        """Standard deviation of the exploration noise at the start, in units of the action."""
+        noise_end: Annotated[float, api.Search(0.01, 0.3)] = Field(0.05, gt=0)
+        """Standard deviation of the exploration noise from ``noise_end_fraction`` on."""
+        noise_end_fraction: float = Field(0.8, gt=0, le=1)
+        """Share of the budget at which the geometric fall of the exploration noise ends."""
+        others_samples: int = Field(8, ge=2)
+        """Samples of the others' actions for each own action: rho_i's particles, and the uniform
+        ones of the soft marginal."""
         states: int = Field(16, gt=0)
-        """States of the batch for which particles are sampled. A constant observation is a single
-        state, whatever this number."""
+        """Transitions of the batch whose own actions rho_i answers."""
+        squash_term: bool = False
+        """Add log(1 - a^2), summed over the others' actions, to the log-density of rho_i."""
         bandwidth: Annotated[float, api.Search(0.3, 3)] = Field(1.0, gt=0)
         """Factor on the kernel's bandwidth, which the median of the particles' squared distances
         sets."""
-        proposal_scale: float = Field(0.3, gt=0)
-        """Standard deviation, before tanh, of the others' actions around rho_i's in the estimate of
-        the soft marginal."""
-        policy_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.005, gt=0)
-        """Learning rate of the policies and of the models of the others at the start."""
+        policy_lr: Annotated[float, api.Search(1e-4, 0.03)] = Field(3e-4, gt=0)
+        """Learning rate of the policies at the start. It is low, so that a policy does not settle
+        before critics and answers are right."""
+        rho_lr: Annotated[float, api.Search(1e-3, 0.03)] = Field(0.01, gt=0)
+        """Learning rate of the models of the others at the start."""
         critic_lr: Annotated[float, api.Search(3e-3, 0.1)] = Field(0.01, gt=0)
         """Learning rate of the critics at the start."""
         hidden: int = Field(64, gt=0)
@@ -122,6 +112,7 @@ class PR2(api.Algorithm):
         """Factor on a critic's output, in units of reward: about the size of the returns."""
 
     config: Config
+    executes_with = ("policy",)
 
     @classmethod
     def unfit(cls, spec: api.EnvSpec, config: PR2.Config) -> str:
@@ -134,13 +125,11 @@ class PR2(api.Algorithm):
         n, a, o, h = spec.n_agents, spec.action_dim, spec.obs_dim, config.hidden
         groups = len(seeds), n
         self.others_dim = (n - 1) * a
-        self.stochastic = config.policy == "stochastic"
         init = Streams(seeds, "init", device)
         self.noise = Streams(seeds, "update", device)
         self.explore = Streams(seeds, "explore", device)
-        self.execute = Streams(seeds, "execute", device)
         activation = config.policy_activation
-        self.policy = MLP(groups, (o + n * a, h, h, a), activation, init)
+        self.policy = MLP(groups, (o, h, h, a), activation, init)
         self.rho = MLP(groups, (o + n * a, h, h, self.others_dim), activation, init)
         self.critic = MLP(
             groups,
@@ -150,29 +139,23 @@ class PR2(api.Algorithm):
             input_scale=config.critic_input_scale,
             output_scale=config.critic_output_scale,
         )
-        self.target_critic = self.critic.clone()
+        self.target_policy, self.target_critic = self.policy.clone(), self.critic.clone()
         self.policy_adam = Adam(self.policy, config.policy_lr)
-        self.rho_adam = Adam(self.rho, config.policy_lr)
+        self.rho_adam = Adam(self.rho, config.rho_lr)
         self.critic_adam = Adam(self.critic, config.critic_lr)
         self.replay = Replay(spec, config.buffer_size, seeds, device)
-        self.noise_size = torch.ones(())  # at the newest update
         # Row i: all agents, agent i first.
         agents = torch.arange(n, device=device)
         self.order = (agents[:, None] + agents) % n
 
     def act(self, obs: Tensor, mode: api.Mode, progress: float) -> Tensor:
-        streams = self.explore if mode == "explore" else self.execute
-        size = 0.0 if mode == "deterministic" else self._noise_size(progress)
-
-        def draw(*shape: int) -> Tensor:
-            return size * streams.normal(*shape)
-
         with torch.no_grad():
-            own = self._reason(obs, draw)[-1][..., : self.spec.action_dim]  # [S, N, E, A]
-        if mode == "explore" and not self.stochastic:
-            noise = self.config.exploration_noise * streams.normal(*own.shape[1:])
-            own = (own + noise).clamp_(-1, 1)
-        return own.transpose(1, 2)
+            action = torch.tanh(self.policy(obs.transpose(1, 2))).transpose(1, 2)  # [S, E, N, A]
+        if mode == "explore":
+            c = self.config
+            scale = geometric(progress, c.noise_start, c.noise_end, 0, c.noise_end_fraction)
+            action = (action + scale * self.explore.normal(*action.shape[1:])).clamp_(-1, 1)
+        return action
 
     def observe(self, transition: api.Transition) -> None:
         self.replay.add(transition)
@@ -182,22 +165,15 @@ class PR2(api.Algorithm):
         alpha = geometric(
             progress, c.alpha_start, c.alpha_end, c.alpha_start_fraction, c.alpha_end_fraction
         )
-        self.noise_size = torch.tensor(self._noise_size(progress))
         batch = self.replay.sample(c.batch_size)
         td_loss = self._td_loss(batch, alpha)
         self.critic_adam.step(td_loss, lr_factor)
-        policy_loss, rho_loss = self._stein_losses(batch.obs[:, : c.states], alpha)
-        self.policy_adam.step(policy_loss, lr_factor)
-        self.rho_adam.step(rho_loss, lr_factor)
+        obs, own = batch.obs[:, : c.states], batch.action[:, : c.states].transpose(1, 2)
+        self.rho_adam.step(self._rho_loss(obs, own, alpha), lr_factor)
+        self.policy_adam.step(self._policy_loss(obs, own, alpha), lr_factor)
         self.target_critic.follow(self.critic, c.tau)
+        self.target_policy.follow(self.policy, c.tau)
         return {"td_loss": td_loss.detach().mean(1)}
-
-    def _noise_size(self, progress: float) -> float:
-        """Factor on the policies' standard normal noise."""
-        c = self.config
-        return linear(
-            progress, 1.0, 0.0, c.noise_anneal_start_fraction, c.noise_anneal_end_fraction
-        )
 
     def _td_loss(self, batch: api.Batch, alpha: float) -> Tensor:
         """Soft Bellman error of each agent: ``[S, N]``."""
@@ -205,91 +181,55 @@ class PR2(api.Algorithm):
         if self.spec.horizon > 1:  # a one-step game has nothing to bootstrap
             discount = self.config.gamma * (1 - batch.terminated).unsqueeze(1)
             with torch.no_grad():
-                final = self._reason(batch.next_obs, self._draw)[-1]
-                own = final[..., : self.spec.action_dim]
-                q_target = q_target + discount * self._soft_marginal(batch.next_obs, own, alpha)
+                own = torch.tanh(self.target_policy(batch.next_obs.transpose(1, 2)))
+                shape = *own.shape[1:3], self.config.others_samples, self.others_dim
+                others = 2 * self.noise.uniform(*shape) - 1  # [S, N, B, K, (N-1)*A]
+                q = self._q(self.target_critic, batch.next_obs, own, others)
+                q_target = q_target + discount * soft_value(q, 0.0, alpha)
         joint = batch.action[:, :, self.order].transpose(1, 2).flatten(3)  # [S, N, B, N*A]
-        return seed_mean((self._q(self.critic, batch.obs, joint) - q_target).square(), keep=2)
+        q = self.critic(beside(batch.obs, joint)).squeeze(-1)
+        return seed_mean((q - q_target).square(), keep=2)
 
-    def _soft_marginal(self, obs: Tensor, own: Tensor, alpha: float) -> Tensor:
-        """``Q_i'(s, a_i)`` of the target critics at ``own [S, N, B, A]``: ``[S, N, B]``."""
-        k, n = self.config.others_samples, self.spec.n_agents
-        centre = self._answer(obs, own, self.noise.normal, k).unflatten(2, (-1, k))
-        others, log_p = squashed_mixture(
-            centre.flatten(1, 2), self.config.proposal_scale, self.noise
-        )  # [S, N*B, 2K, (N-1)*A], [S, N*B, 2K]
-        others, log_p = others.unflatten(1, (n, -1)), log_p.unflatten(1, (n, -1))
-        joint = torch.cat([own.unsqueeze(3).expand(*others.shape[:-1], -1), others], -1)
-        return soft_value(self._q(self.target_critic, obs, joint), log_p, alpha)
-
-    def _stein_losses(self, obs: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-        """The losses of the policies and of the rho_i, ``[S, N]`` each, summed over levels."""
-        a, k, bandwidth = self.spec.action_dim, self.config.others_samples, self.config.bandwidth
-        m = self.config.particles if self.stochastic else 1
-        rows = obs.repeat_interleave(m, 1)  # [S, B*M, N, O]
-        policy_loss = rho_loss = obs.new_zeros(())
-        for level, joint in enumerate(self._reason(rows, self._draw, m)):
-            answers = self._answer(rows, joint[..., :a].detach(), self.noise.normal, k)
-            answers = answers.unflatten(2, (-1, m, k))  # [S, N, B, M, K, (N-1)*A]
-            own, heard = joint.unflatten(2, (-1, m)).unsqueeze(4).split([a, self.others_dim], -1)
-            # Beside an own action stand its K answers and, last, what it responds to itself.
-            others = torch.cat([answers, heard], 4)  # [S, N, B, M, K+1, (N-1)*A]
-            point = torch.cat([own.expand(*others.shape[:-1], -1), others], -1)
-            point = point.detach().requires_grad_()
-            q = self._q(self.critic, obs, point, frozen=True)
-            (score,) = torch.autograd.grad(q.sum() / alpha, point)
-            # The first level ascends the soft marginal, the later ones respond to what they heard.
-            uphill = score[..., :k, :a].mean(4) if level == 0 else score[..., k, :a]
-            if self.stochastic:
-                at = point[..., 0, :a]  # [S, N, B, M, A]
-                uphill = stein_direction(at, at, uphill, bandwidth=bandwidth)
-            at = point[..., :k, a:]
-            direction = stein_direction(at, at, score[..., :k, a:], bandwidth=bandwidth)
-            policy_loss = policy_loss - seed_mean((own.squeeze(4) * uphill).sum(-1), keep=2)
-            rho_loss = rho_loss - seed_mean((answers * direction).sum(-1), keep=2)
-        return policy_loss, rho_loss
-
-    def _draw(self, *shape: int) -> Tensor:
-        """The policies' noise in training. The samples of rho_i that losses and values average over
-        keep their full noise: they stand for all that the others may do."""
-        return self.noise_size * self.noise.normal(*shape)
-
-    def _reason(self, obs: Tensor, draw: Draw, m: int = 1) -> list[Tensor]:
-        """Each level's own action, and those of the others that it responds to.
+    def _rho_loss(self, obs: Tensor, own: Tensor, alpha: float) -> Tensor:
+        """Its gradient is minus the amortised Stein direction at ``own [S, N, B, A]``: ``[S, N]``.
 
         Args:
-            obs: ``[S, R, N, O]``, of which ``m`` rows each are of the same state and respond to the
-                same simulated answer.
-            draw: noise of the samplers.
-
-        Returns:
-            ``[S, N, R, N*A]`` for each level, the own action first. What the first level responds
-            to is 0.
+            obs: ``[S, B or 1, N, O]``
         """
-        own_obs, a = obs.transpose(1, 2), self.spec.action_dim
-        heard = own_obs.new_zeros(*own_obs.shape[:3], self.others_dim)
-        levels: list[Tensor] = []
-        for level in range(self.config.level):
-            if level > 0:
-                before = levels[-1][:, :, ::m, :a]
-                heard = self._answer(obs[:, ::m], before, draw).detach().repeat_interleave(m, 2)
-            noise = float(self.stochastic) * draw(*own_obs.shape[1:3], a)
-            own = torch.tanh(self.policy(torch.cat([own_obs, noise, heard], -1)))
-            levels.append(torch.cat([own, heard], -1))
-        return levels
+        answers = self._answer(obs, own, self.noise, self.config.others_samples)
+        point = answers.detach().requires_grad_()
+        log_p = self._q(self.critic, obs, own, point, frozen=True) / alpha
+        if self.config.squash_term:
+            log_p = log_p + torch.log(1 - point.square() + 1e-6).sum(-1)
+        (score,) = torch.autograd.grad(log_p.sum(), point)
+        at = point.detach()
+        direction = stein_direction(at, at, score, bandwidth=self.config.bandwidth)
+        return -seed_mean((answers * direction).sum(-1), keep=2)
 
-    def _answer(self, obs: Tensor, own: Tensor, draw: Draw, k: int = 1) -> Tensor:
-        """``a_-i ~ rho_i``, ``k`` per row: ``own [S, N, R, A]`` -> ``[S, N, R*K, (N-1)*A]``."""
-        x = torch.cat([obs.transpose(1, 2), own], -1).repeat_interleave(k, 2)
-        noise = draw(*x.shape[1:3], self.others_dim)
-        return torch.tanh(self.rho(torch.cat([x, noise], -1)))
+    def _policy_loss(self, obs: Tensor, own: Tensor, alpha: float) -> Tensor:
+        """Minus the soft marginal at the policy's actions, over answers to ``own``: ``[S, N]``."""
+        with torch.no_grad():
+            others = self._answer(obs, own, self.noise, self.config.others_samples)
+        played = torch.tanh(self.policy(obs.transpose(1, 2))).expand(-1, -1, own.shape[2], -1)
+        q = self._q(self.critic, obs, played, others, frozen=True)
+        return -seed_mean(soft_value(q, 0.0, alpha), keep=2)
 
-    def _q(self, critic: MLP, obs: Tensor, joint: Tensor, frozen: bool = False) -> Tensor:
-        """``obs [S, B, N, O]``, ``joint [S, N, B, ..., N*A]``, own first -> ``[S, N, B, ...]``."""
+    def _answer(self, obs: Tensor, own: Tensor, streams: Streams, k: int) -> Tensor:
+        """``a_-i ~ rho_i``, ``k`` to each of ``own [S, N, B, A]``: ``[S, N, B, K, (N-1)*A]``."""
+        seen = obs.transpose(1, 2).expand(-1, -1, own.shape[2], -1)
+        known = torch.cat([seen, own], -1).unsqueeze(3).expand(-1, -1, -1, k, -1)
+        noise = streams.normal(*own.shape[1:3], k, self.others_dim)
+        return torch.tanh(self.rho(torch.cat([known, noise], -1)))
+
+    def _q(
+        self, critic: MLP, obs: Tensor, own: Tensor, others: Tensor, frozen: bool = False
+    ) -> Tensor:
+        """``own [S, N, B, A]`` beside ``others [S, N, B, K, (N-1)*A]`` -> ``[S, N, B, K]``."""
+        joint = torch.cat([own.unsqueeze(3).expand(*others.shape[:-1], -1), others], -1)
         return critic(beside(obs, joint), frozen=frozen).squeeze(-1)
 
     def beliefs(self, own: Tensor, k: int, streams: Streams) -> Tensor:
         """rho_i's answers to each own action."""
-        obs = self.replay.sample(k, streams).obs.expand(-1, own.shape[2], -1, -1)
-        others = self._answer(obs, own, streams.normal, k)
-        return joint_of(others, self.order[:, 1:], k)
+        obs = self.replay.sample(k, streams).obs[:, :1]
+        others = self._answer(obs, own, streams, k)  # [S, N, M, K, (N-1)*A]
+        return joint_of(others.flatten(2, 3), self.order[:, 1:], k)

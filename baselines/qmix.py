@@ -50,6 +50,7 @@ class VDN(api.Algorithm):
     actions = ("discrete",)
     Config = discrete.ValueConfig
     config: Any
+    executes_with = ("q",)
 
     def __init__(
         self, spec: api.EnvSpec, config: Any, seeds: Sequence[int], device: torch.device

@@ -62,9 +62,9 @@ class ROMMEO(api.Algorithm):
         alpha_start: Annotated[float, api.Search(0.1, 100)] = Field(1.0, gt=0)
         """Temperature of the policy's entropy until ``learning_starts_fraction``, in units of
         reward: the higher, the more random the actions."""
-        alpha_end: Annotated[float, api.Search(0.01, 1)] = Field(0.03, gt=0)
+        alpha_end: Annotated[float, api.Search(0.001, 1)] = Field(0.03, gt=0)
         """Temperature of the policy's entropy from ``alpha_end_fraction`` on."""
-        alpha_end_fraction: Annotated[float, api.Search(0.5, 0.95, log=False)] = Field(
+        alpha_end_fraction: Annotated[float, api.Search(0.3, 0.95, log=False)] = Field(
             0.8, ge=0, le=1
         )
         """Share of the budget at which the geometric fall of alpha ends."""
@@ -102,6 +102,7 @@ class ROMMEO(api.Algorithm):
         """Factor on a critic's output, in units of reward: about the size of the returns."""
 
     config: Config
+    executes_with = ("policy", "model")
 
     @classmethod
     def unfit(cls, spec: api.EnvSpec, config: ROMMEO.Config) -> str:

@@ -55,6 +55,7 @@ class _WeightedQMIX(api.Algorithm):
         """Units of the hidden layer of the network that makes the mixing network's weights."""
 
     config: Any
+    executes_with = ("q",)
 
     def __init__(
         self, spec: api.EnvSpec, config: Any, seeds: Sequence[int], device: torch.device

@@ -10,14 +10,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
-__all__ = ["load_results", "load_suite", "run"]
+__all__ = ["load_policy", "load_results", "load_suite", "run"]
 
 if TYPE_CHECKING:
     from rocompare.execute.runner import run
+    from rocompare.learn.policies import load_policy
     from rocompare.results.reader import load_results
     from rocompare.suite.load import load_suite
 
-_HOME = {"load_suite": "suite.load", "load_results": "results.reader", "run": "execute.runner"}
+_HOME = {
+    "load_policy": "learn.policies",
+    "load_suite": "suite.load",
+    "load_results": "results.reader",
+    "run": "execute.runner",
+}
 
 
 def __getattr__(name: str) -> Any:

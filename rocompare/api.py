@@ -83,14 +83,14 @@ class Config(BaseModel):
     """Share of the budget after which updates start."""
     gamma: float = Field(0.95, ge=0, le=1)
     """Discount."""
-    lr_end_factor: float = Field(0.02, gt=0, le=1)
+    lr_end_factor: Annotated[float, Search(0.01, 1)] = Field(0.02, gt=0, le=1)
     """What is left of the learning rates at the end of their cosine decay, as a factor."""
 
 
 class OffPolicyConfig(Config):
     """The same for algorithms that learn from a replay buffer."""
 
-    batch_size: int = Field(128, gt=0)
+    batch_size: Annotated[int, Search(32, 512)] = Field(128, gt=0)
     """Transitions per update and seed."""
     buffer_size: int = Field(100_000, gt=0)
     """Transitions kept per seed; the oldest is overwritten."""
@@ -244,11 +244,17 @@ class Algorithm(ABC):
     """The kinds of actions that it takes."""
     shares_noise: ClassVar[bool] = False
     """Whether it can execute on common random numbers, mode ``shared``."""
+    executes_with: ClassVar[tuple[str, ...]] = ()
+    """Names of the attributes, networks or tensors ``[S, ...]``, that ``act`` needs to execute the
+    policy, and so what a kept policy holds; none named: every network that is trained."""
 
     def __init__(
         self, spec: EnvSpec, config: Any, seeds: Sequence[int], device: torch.device
     ) -> None:
+        kind: ActionKind = "discrete" if spec.discrete else "continuous"
         reason = self.unfit(spec, config)
+        if kind not in self.actions:
+            reason = f"its actions are {kind}, and {' or '.join(self.actions)} ones are needed"
         if reason:
             raise ValueError(f"{type(self).__name__} cannot play here: {reason}")
         self.spec = spec

@@ -39,7 +39,7 @@ def suite(steps):
     small = {"svnr": "{hidden: 8, particles: 4}"}
     names = [name for name in registry.ALGORITHMS if game_for(name) == "max_of_three"]
     lines = [f"  {name}: {small.get(name, '{hidden: 8}')}" for name in names]
-    lines.append("  pr2_deterministic: {use: pr2, policy: deterministic, hidden: 8}")
+    lines.append("  pr2_squashed: {use: pr2, squash_term: true, hidden: 8}")
     return parse_suite(SUITE.format(steps=steps, algorithms="\n".join(lines)))
 
 

@@ -25,7 +25,7 @@ SCHEDULES = {
 PROGRESS, ALPHA, NOISE, LR_FACTOR = 0.4, 2.0, 0.5, 0.1 + 0.45 * (1 + math.cos(0.4 * math.pi))
 """Half way between 0.2 and 0.6 and between 0 and 0.8, for either kind of noise, and 0.4 of a cosine.
 """
-ANNEALED = ("svnr", "masql", "pr2", "rommeo")
+ANNEALED = ("svnr", "masql", "pr2_soft", "rommeo")
 
 
 def make(name, spec=None, seeds=SEEDS, **config):
@@ -60,6 +60,11 @@ def extras_of(algorithm, batch):
     return {name: part} if name else {}
 
 
+def first_own(batch):
+    """Each agent's own actions in the first states."""
+    return batch.action[FIRST_STATES].transpose(1, 2)
+
+
 FIRST_STATES = slice(None), slice(3)
 CRITIC = ("critic",), td_loss
 UPDATES = {
@@ -67,6 +72,11 @@ UPDATES = {
     "maddpg": [CRITIC, (("actor",), lambda a, b: a._actor_loss(b))],
     "masql": [CRITIC, (("policy",), lambda a, b: a._stein_loss(b.obs[FIRST_STATES], ALPHA))],
     "pr2": [
+        CRITIC,
+        (("rho",), lambda a, b: a._rho_loss(b.obs[FIRST_STATES], first_own(b), ALPHA)),
+        (("policy",), lambda a, b: a._policy_loss(b.obs[FIRST_STATES], first_own(b), ALPHA)),
+    ],
+    "pr2_soft": [
         CRITIC,
         (("policy", "rho"), lambda a, b: sum(a._stein_losses(b.obs[FIRST_STATES], ALPHA))),
     ],
@@ -97,8 +107,8 @@ UPDATES = {
 }
 """Of each algorithm, step by step: which networks descend which loss."""
 RATES = {
-    "rho": "policy_lr", "mixer": "q_lr", "central": "q_lr",
-    "bounds": "model_lr", "reward": "model_lr",
+    "rho": "policy_lr", "mixer": "q_lr", "central": "q_lr", "bounds": "model_lr",
+    "reward": "model_lr",
 }  # fmt: skip
 """Of networks that have no rate of their own."""
 ROLLOUTS = ("mappo", "optimappo", "pareto_ac")
@@ -125,7 +135,9 @@ def test_an_update_descends_each_loss_at_the_scheduled_rate_and_temperature(name
         grads = torch.autograd.grad(loss(expected, batch).sum(), flats)
         for key, flat, grad in zip(networks, flats, grads, strict=True):
             assert grad.abs().max() > 1e-6
-            lr = getattr(expected.config, RATES.get(key, f"{key}_lr"))
+            own = f"{key}_lr"
+            rate = own if hasattr(expected.config, own) else RATES[key]
+            lr = getattr(expected.config, rate)
             with torch.no_grad():  # Adam's first step
                 flat -= lr * LR_FACTOR * grad / (grad.abs() + 1e-8)
             # But for parameters whose gradient is rounding about 0.
@@ -139,7 +151,7 @@ def test_an_update_descends_each_loss_at_the_scheduled_rate_and_temperature(name
         torch.testing.assert_close(network.flat, moved)
 
 
-@pytest.mark.parametrize("name", ["maddpg", "lenient_madrl", "mmq"])
+@pytest.mark.parametrize("name", ["maddpg", "pr2", "lenient_madrl", "mmq"])
 def test_exploration_noise_falls_and_execution_has_none(name):
     algorithm = make(name)
     obs = torch.zeros(2, 5000, 3, 2)
@@ -277,7 +289,7 @@ def test_decentralised_actions_are_independent(name):
         assert between.abs().max() < 0.07  # over four standard errors, of at most 48 such numbers
 
 
-@pytest.mark.parametrize("name", ["pr2", "rommeo"])
+@pytest.mark.parametrize("name", ["pr2", "pr2_soft", "rommeo"])
 def test_who_models_the_others_does_not_play_alone(name):
     with pytest.raises(ValueError, match="cannot play here: it models the other agents"):
         make(name, make_spec(n_agents=1))
@@ -295,6 +307,12 @@ def test_agents_can_share_one_network(name):
     assert not torch.equal(algorithm.q.flat, before)
     obs = torch.zeros(2, 5, 3, 2)
     assert algorithm.act(obs, "decentralised", 1.0).shape == (2, 5, 3, 4)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("qmix", "continuous"), ("maddpg", "discrete")])
+def test_other_actions_than_it_takes_are_refused(name, kind):
+    with pytest.raises(ValueError, match=f"cannot play here: its actions are {kind}, and"):
+        make(name, make_spec(discrete=kind == "discrete"))
 
 
 def test_every_hyperparameter_is_described():

@@ -86,6 +86,7 @@ def test_the_house_keeps_its_size():
         ("rocompare.svnr", {"pandas", "scipy", "matplotlib"}),
     ],
 )
+@pytest.mark.slow
 def test_nothing_heavy_is_imported_before_its_use(module, absent):
     code = f"import sys, {module}; print(*{absent!r} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

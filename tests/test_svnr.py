@@ -161,6 +161,7 @@ class KnownQ:
 
 
 @pytest.mark.parametrize("rounds", [1, 2])
+@pytest.mark.slow
 def test_particles_converge_to_a_known_density(rounds):
     """Frozen Q = log mixture, alpha = 1: particles against exact samples.
 
@@ -205,6 +206,7 @@ def energy_pvalue(x, y, rounds=300):
 
 
 @pytest.mark.parametrize("rounds", [1, 2])
+@pytest.mark.slow
 def test_policy_improvement_on_an_exact_game(rounds):
     """Two agents, exact Q with a wide safe hill and a narrow optimum: annealing finds it.
 

@@ -21,6 +21,7 @@ from rocompare.cli.shared import (
     app,
     console,
     fail,
+    import_from_here,
     load_suite,
     refuse_missing,
     say,
@@ -31,6 +32,11 @@ from rocompare.errors import TuneError, printable
 class ExecutorName(StrEnum):
     local = "local"
     ray = "ray"
+
+
+class PlayFormat(StrEnum):
+    text = "text"
+    json = "json"
 
 
 @app.command()
@@ -71,6 +77,9 @@ def run(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what would be trained, and train nothing.")
     ] = False,
+    no_policies: Annotated[
+        bool, typer.Option("--no-policies", help="Keep returns only, and no trained policies.")
+    ] = False,
     settings: SetOption = None,
     allow_local_code: LocalCodeOption = False,
 ) -> None:
@@ -79,6 +88,8 @@ def run(
     from rocompare.execute.display import Display
 
     chosen = load_suite(suite, allow_local_code, settings).select(seeds, algorithm, scenario)
+    if no_policies:
+        chosen = chosen.model_copy(update={"keep_policies": False})
     if plan:
         _print_plan(chosen, results, jobs)
         return
@@ -116,6 +127,79 @@ def run(
         raise typer.Exit(1)
 
 
+@app.command(epilog="Exit codes: 0 done, 2 no such policy, or nothing to film.")
+def play(
+    results: Annotated[
+        Path,
+        typer.Argument(metavar="RESULTS", help="Results folder, part of one, or a policy's file."),
+    ],
+    algorithm: Annotated[
+        str | None, typer.Option(help="Whose policy, if there are several.", metavar="NAME")
+    ] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="On which scenario, if there are several.", metavar="NAME")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of which seed; default: the lowest.", min=0)
+    ] = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(help="Episodes; default: as many as the suite's evaluations.", min=1),
+    ] = None,
+    gif: Annotated[
+        Path | None, typer.Option(help="Write an animated GIF of some episodes.", metavar="FILE")
+    ] = None,
+    form: Annotated[PlayFormat, typer.Option("--format", help="Form of the output.")] = (
+        PlayFormat.text
+    ),
+    device: DeviceOption = Device.cpu,
+    allow_local_code: LocalCodeOption = False,
+) -> None:
+    """Play a trained policy: fresh episodes in every way of execution."""
+    import json
+    import math
+
+    from rocompare.execute import play as playing
+    from rocompare.learn.policies import load_policy
+
+    refuse_missing(device)
+    import_from_here(allow_local_code)
+    policy = load_policy(
+        results, algorithm, scenario, seed, device=device.value, allow_local_code=allow_local_code
+    )
+    number = episodes or policy.cell.evaluation.episodes
+    names = {
+        "algorithm": policy.cell.algorithm.name,
+        "scenario": policy.cell.scenario.name,
+        "seed": policy.seed,
+        "episodes": number,
+    }
+    found = playing.play(policy, number)
+    if form is PlayFormat.json:
+        rows = [
+            {
+                "execution": one.execution,
+                "return": one.mean,
+                "score": None if math.isnan(one.score) else one.score,
+                "in_optimum": round(one.in_optimum, 6),
+            }
+            for one in found
+        ]
+        typer.echo(json.dumps({**names, "executions": rows}, indent=1))
+    else:
+        screen = console()
+        title = "{algorithm} on {scenario}, seed {seed}: {episodes} fresh episodes".format(**names)
+        screen.print(title, markup=False, highlight=False, soft_wrap=True)
+        for one in found:
+            score = "" if math.isnan(one.score) else f", score {one.score:.2f}"
+            text = (
+                f"  {one.execution:<13} {one.mean:8.2f}{score}, {one.in_optimum:.0%} in the optimum"
+            )
+            screen.print(text, markup=False, highlight=False, soft_wrap=True)
+    if gif is not None:
+        say(playing.film(policy, gif))
+
+
 def _end_at_once(code: int) -> NoReturn:
     """Without waiting for a thread that still trains."""
     import os
@@ -145,6 +229,13 @@ def _print_plan(suite: Any, results: Path, jobs: int | None) -> None:
     jobs = jobs or runner.default_jobs()
     screen = console()
     _print_cells(statuses)
+    for algorithm in suite.algorithms:
+        if algorithm.curriculum is not None:
+            starts = ", ".join(f"{k} from {v:g}" for k, v in algorithm.curriculum.starts.items())
+            typer.echo(
+                f"{algorithm.name}: curriculum, {printable(starts)}, the target from "
+                f"{algorithm.curriculum.until:.0%} of the budget on"
+            )
     missing = sum(len(status.missing) for status in statuses)
     text = f"{len(statuses)} cells, {missing} seeds to train"
     if missing:
@@ -287,7 +378,7 @@ def tune(
     if tuning.signal:
         say("interrupted; continue with the same command")
         raise typer.Exit(128 + tuning.signal)
-    typer.echo("\n".join(tuned.table(tuning)))
+    typer.echo("\n".join([*tuned.table(tuning), *tuned.explained(tuning)]))
     typer.echo(f"trials in {csv}")
     try:
         tuned.save_suite(tuning, suite, out)

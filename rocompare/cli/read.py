@@ -47,6 +47,12 @@ class ExecutionName(StrEnum):
     shared = "shared"
 
 
+class ExportFormat(StrEnum):
+    marl_eval = "marl-eval"
+    rliable = "rliable"
+    parquet = "parquet"
+
+
 class TextOrJson(StrEnum):
     text = "text"
     json = "json"
@@ -96,6 +102,23 @@ def table(
         render.print_table(found, console())
     else:
         typer.echo(render.render(found, form.value), nl=False)
+
+
+@app.command()
+def export(
+    results: ResultsArgument,
+    form: Annotated[ExportFormat, typer.Option("--format", help="Who is to read it.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file.")],
+    execution: Annotated[
+        ExecutionName, typer.Option(help="Whose returns; parquet has all.")
+    ] = ExecutionName.decentralised,
+) -> None:
+    """Write the results for other packages: marl-eval, rliable, or one table in Parquet."""
+    from rocompare.analysis import export as exporting
+
+    for note in exporting.export(results, form.value, out, execution.value):
+        say(note)
+    typer.echo(printable(f"{form.value} in {out}"))
 
 
 @app.command()

@@ -211,7 +211,12 @@ def main(seconds: float, console: Console) -> None:
         f"maddpg, batch 256, 50 seeds against 10, per seed: {fifty * 50 / (ten * 10):.2f}x",
         highlight=False,
     )
-    names = list(registry.ALGORITHMS)
+    # Those that learn from whole rollouts have no update of a batch to be timed.
+    names = [
+        name
+        for name in registry.ALGORITHMS
+        if "batch_size" in registry.load("algorithm", name).Config.model_fields
+    ]
     speeds = rates([updater(name, game_for(name), SEEDS, 128) for name in names], seconds)
     console.print("Defaults on a one-step game with 3 agents, batch 128:", highlight=False)
     for name, rate in zip(names, speeds, strict=True):

@@ -33,6 +33,7 @@ from rocompare.dev.checks import (
     stir,
     written,
 )
+from rocompare.learn import policies
 from rocompare.learn.evaluate import executions
 from rocompare.learn.nn import MLP
 from rocompare.learn.rng import Streams
@@ -336,6 +337,25 @@ def check_execution(cls: Any, spec: api.EnvSpec) -> None:
             )
 
 
+def check_policy(cls: Any, spec: api.EnvSpec) -> None:
+    """A policy that is kept acts as the trained algorithm does."""
+    fed = driver(cls, spec)
+    fed.train()
+    obs = make_obs(spec, SEEDS, "kept")
+    acted = fed.algorithm.act(obs, "deterministic", 1.0)
+    for i, (seed, data) in enumerate(zip(SEEDS, policies.pack(fed.algorithm, 1.0), strict=True)):
+        if not data:
+            return  # its networks are not rocompare's, and none are named: nothing is kept
+        alone = build(cls, spec, (seed,))
+        policies.unpack(data, alone)
+        again = alone.act(obs[i : i + 1], "deterministic", 1.0)[0]
+        if not close_to(acted[i], again):
+            raise Broken(
+                f"the policy that is kept of seed {seed} acts otherwise ({apart(acted[i], again)}):"
+                " executes_with must name every network and tensor that act needs"
+            )
+
+
 def check_beliefs(cls: Any, spec: api.EnvSpec) -> None:
     """``beliefs``, which is optional, gives each agent's draws and leaves training alone."""
     if not hasattr(cls, "beliefs") or spec.horizon > 1 or spec.discrete:
@@ -402,5 +422,6 @@ ALGORITHM_CHECKS: dict[str, Callable[[Any, api.EnvSpec], None]] = {
     "a NaN stays in its seed and is reported": check_nan,
     "a saved state continues bit for bit": check_state,
     "executing leaves training alone": check_execution,
+    "a policy that is kept acts like the algorithm": check_policy,
     "beliefs, if it has them, are per seed and leave training alone": check_beliefs,
 }

@@ -146,6 +146,10 @@ class Copies:
             returns.append(total)
         return returns
 
+    def render(self) -> Any:
+        """What the first environment draws of itself."""
+        return self._copies[0].env.render()
+
     def close(self) -> None:
         """Close every environment, once; that one cannot be closed keeps no other open."""
         while self._copies:

@@ -97,6 +97,7 @@ class MaMuJoCo(Parallel):
                 "scenario": self.task,
                 "agent_conf": self.partition,
                 "agent_obsk": self.agent_obsk,
+                **self.filming(),
             }
             return Recipe(FACTORY, arguments, pad=True)
 

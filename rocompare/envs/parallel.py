@@ -61,6 +61,8 @@ class Settings(BaseModel):
     workers: int = Field(0, ge=0, le=256)
     """Processes that step copies, where there are enough copies for them; 0: this process steps
     them. The numbers that come out are the same."""
+    render: bool = False
+    """Give the factory ``render_mode="rgb_array"``, so that `rocompare play --gif` can film."""
 
     @model_validator(mode="after")
     def _check_returns(self) -> Settings:
@@ -75,12 +77,16 @@ class Settings(BaseModel):
     def recipe(self) -> Recipe:
         """How to make a copy."""
 
+    def filming(self) -> dict[str, Any]:
+        """The factory's argument if copies are to be filmed."""
+        return {"render_mode": "rgb_array"} if self.render else {}
+
 
 class Parallel:
     """``S x E`` copies of a user's ``ParallelEnv``."""
 
     version = 2
-    not_in_key = ("workers",)
+    not_in_key = ("workers", "render")
     """Parameters that no result depends on: with others, a cell need not be trained anew."""
 
     class Config(Settings):
@@ -94,7 +100,7 @@ class Parallel:
             return name
 
         def recipe(self) -> Recipe:
-            return Recipe(self.factory)
+            return Recipe(self.factory, self.filming())
 
     def __init__(
         self,
@@ -183,6 +189,11 @@ class Parallel:
             truncated=self._tensor(moves.truncated),
             basin=self._tensor(basin),
         )
+
+    def render(self) -> Any:
+        """What the first copy draws of itself: ``[height, width, 3]``."""
+        assert isinstance(self.copies, Copies), "copies of other processes are not filmed"
+        return self.copies.render()
 
     def close(self) -> None:
         """Close every copy and end every worker. Again: nothing happens. Without it, the same

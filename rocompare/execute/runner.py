@@ -203,7 +203,9 @@ def run_suite(
     if todo:
         check_writable(root / suite.name)
         workers = _executor(executor, len(todo))
-        loop = _Loop(workers, root, todo, outcome, watch, executor.device, fail_fast)
+        loop = _Loop(
+            workers, root, todo, outcome, watch, executor.device, fail_fast, suite.keep_policies
+        )
         try:
             with signals.first_signal(loop.interrupt), _closing(workers):
                 loop.run()
@@ -281,6 +283,7 @@ class _Loop:
         watch: Callable[[list[CellStatus]], None],
         device: str,
         fail_fast: bool,
+        keep_policies: bool,
     ) -> None:
         self.executor = executor
         self.root = root
@@ -288,6 +291,7 @@ class _Loop:
         self.outcome = outcome
         self.watch = watch
         self.fail_fast = fail_fast
+        self.keep_policies = keep_policies
         self.running: dict[Future[list[SeedRecord]], tuple[CellStatus, FileLock]] = {}
         self.by_label = {status.cell.label: status for status in outcome.cells}
         self.provenance = provenance(device)
@@ -371,7 +375,7 @@ class _Loop:
         status, lock = self.running.pop(future)
         cell = status.cell.with_seeds(status.missing)
         try:
-            store.save(self.root, cell, future.result(), self.provenance)
+            store.save(self.root, cell, future.result(), self.provenance, self.keep_policies)
             (self.root / cell.path / store.CHECKPOINT).unlink(missing_ok=True)
             status.state = "done"
         except Interrupted:

@@ -8,11 +8,11 @@
                  judge each trial
     at the end:  train the best five and trial 0 again on fresh seeds; the winner is the best there
 
-A trial is judged by its success rate first: seeds whose score in decentralised execution is a
-success, over its scenarios. Trials that succeed alike are told apart by the lower confidence bound
-of their mean score, so that a lucky mean of few seeds does not win. The confirmation on fresh seeds
-is there because the best of many trials looks better than it is; by how much is reported as the
-search's optimism.
+:mod:`rocompare.analysis.selection` judges: by success rate first, and among trials that succeed
+alike by the lower confidence bound of the mean score, so that a lucky mean of few seeds does not
+win. Where the optimal or the safe return is unknown, returns take the place of scores. The
+confirmation on fresh seeds is there because the best of many trials looks better than it is; by
+how much is reported as the search's optimism.
 
 An algorithm with more hyperparameters to search has more trials, in proportion. The results of the
 trials' cells are all that is kept: an interrupted search, or one for more trials, proposes the same
@@ -22,16 +22,15 @@ jobs.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import scipy.stats
 from pydantic import ValidationError
 
+from rocompare.analysis import selection
+from rocompare.analysis.selection import Merit
 from rocompare.errors import TuneError
 from rocompare.execute import runner
 from rocompare.execute.search import (
@@ -44,35 +43,12 @@ from rocompare.execute.search import (
     trials_of,
 )
 from rocompare.results import reader
-from rocompare.suite.models import Cell, ScenarioConfig, Suite, check_seeds
+from rocompare.suite.models import Cell, ScenarioConfig, SearchCost, Suite, check_seeds
 
 CONFIRMED = 5
 """Trials that are trained again on fresh seeds, besides trial 0."""
-WORST = -1.0
-"""Score of a seed that diverged, unless another seed of its cell did worse."""
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What a trial's seeds came to."""
-
-    successes: int
-    total: int
-    """Seeds, over all scenarios; those that diverged are no successes."""
-    score: float
-    """Mean over seeds and scenarios, which weigh the same."""
-    low: float
-    """Lower end of its 95 % interval: Student's, over seeds."""
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """What trials are sorted by, the larger the better."""
-        return self.successes / self.total, self.low
-
-    @property
-    def objective(self) -> float:
-        """The same as one number for the search, in which the score only breaks ties."""
-        return self.successes / self.total + 0.01 * min(max(self.low, -1.0), 1.0)
+Samples = tuple[tuple[float, ...], ...]
+"""Of each scenario, the score (or return) of every seed; NaN where it diverged."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +59,9 @@ class Trial:
     number: int
     values: Values
     """The hyperparameters that are searched."""
-    judgement: Judgement | None = None
-    """None: it failed."""
-    confirmed: Judgement | None = None
+    search: Samples | None = None
+    """On the tuning seeds; None: it failed."""
+    confirmation: Samples | None = None
     """On fresh seeds, of the best trials."""
     error: str = ""
     returns: dict[str, float] = field(default_factory=dict)
@@ -119,18 +95,49 @@ class Tuning:
     signal: int = 0
     """That interrupted it; 0: none did."""
 
+    @property
+    def scored(self) -> bool:
+        """Whether trials are judged by scores, and not by returns."""
+        return all(_has_score(scenario) for scenario in self.scenarios)
+
+    def merit(self, samples: Samples | None) -> Merit | None:
+        """What a trial's samples come to."""
+        return None if samples is None else selection.merit(samples, self.scored)
+
+    def ranked(self, algorithm: str) -> list[int]:
+        """Numbers of the trials that did not fail, the best of the search first."""
+        return selection.ranked(_samples(self.trials[algorithm], "search"), self.scored)
+
     def best(self, algorithm: str) -> Trial | None:
-        """The winner: of the confirmed trials, or of the search; the earliest of equals."""
+        """The winner: of the confirmed trials, or else of the search."""
         trials = self.trials[algorithm]
-        confirmed = [replace(t, judgement=t.confirmed) for t in trials if t.confirmed]
-        found = ranked(confirmed or trials)
-        return trials[found[0].number] if found else None
+        search, confirmation = _samples(trials, "search"), _samples(trials, "confirmation")
+        if confirmation:
+            return trials[selection.winner(search, confirmation, self.scored).trial]
+        return trials[self.ranked(algorithm)[0]] if search else None
+
+    def optimism(self, algorithm: str) -> float | None:
+        """The winner's score in the search minus the confirmed one; None before that."""
+        search, confirmation = (
+            _samples(self.trials[algorithm], stage) for stage in ("search", "confirmation")
+        )
+        if not confirmation:
+            return None
+        return selection.winner(search, confirmation, self.scored).optimism
+
+    def cost(self, algorithm: str) -> SearchCost:
+        """What the search of an algorithm took so far, the confirmation included."""
+        trials = self.trials[algorithm]
+        return SearchCost(
+            trials=len(trials),
+            dimensions=len(trials[0].values),
+            hours=round(sum(trial.seconds for trial in trials) / 3600, 4),
+        )
 
 
-def ranked(trials: Iterable[Trial]) -> list[Trial]:
-    """Those that did not fail, the best of the search first."""
-    judged = [(t.judgement.rank, -t.number, t) for t in trials if t.judgement is not None]
-    return [trial for _, _, trial in sorted(judged, key=lambda one: one[:2], reverse=True)]
+def _samples(trials: list[Trial], stage: str) -> Mapping[int, Samples]:
+    """By number, what the trials came to that have passed this stage."""
+    return {t.number: getattr(t, stage) for t in trials if getattr(t, stage) is not None}
 
 
 def tune(
@@ -160,8 +167,8 @@ def tune(
         watch: called about ten times a second with the cells of the round.
 
     Raises:
-        TuneError: Optuna is missing, seeds overlap, a search space is no such thing, or a
-            scenario's safe or optimal return is unknown.
+        TuneError: Optuna is missing, seeds overlap, a search space is no such thing, or scenarios
+            without a score are to be averaged with others.
     """
     import_optuna()
     refuse_overlap(suite, seeds, fresh_seeds)
@@ -173,13 +180,13 @@ def tune(
                 "tuning would ignore; tune a suite of that scenario alone"
             )
     spaces = {a.name: space_of(a, search_given) for a in suite.algorithms}
-    scales = {s.name: _scale(s) for s in chosen}
+    _refuse_mixed(chosen)
     wanted = trials_of(spaces, trials)
     none: dict[str, list[Trial]] = {a.name: [] for a in suite.algorithms}
     tuning = Tuning(
         suite, chosen, seeds, fresh_seeds, search_seed, wanted, search_given, none
     )  # fmt: skip
-    search = _Search(tuning, spaces, scales, root, jobs, device, watch)
+    search = _Search(tuning, spaces, root, jobs, device, watch)
     for numbers in rounds(max(wanted.values())):
         if not search.round(numbers):
             return tuning
@@ -196,7 +203,6 @@ class _Search:
         self,
         tuning: Tuning,
         spaces: dict[str, Space],
-        scales: dict[str, tuple[float, float]],
         root: Path,
         jobs: int | None,
         device: str,
@@ -204,7 +210,6 @@ class _Search:
     ) -> None:
         self.tuning = tuning
         self.spaces = spaces
-        self.scales = scales
         self.root = root
         self.settings = runner.ExecutorSettings("local", jobs, device)
         self.watch = watch
@@ -217,10 +222,9 @@ class _Search:
             own = range(numbers.start, min(numbers.stop, tuning.wanted[name]))
             if not own:
                 continue
-            past = [
-                (t.values, t.judgement.objective if t.judgement else None)
-                for t in tuning.trials[name]
-            ]
+            # TPE uses but the order of what it maximises.
+            worse = {number: place for place, number in enumerate(reversed(tuning.ranked(name)))}
+            past = [(t.values, worse.get(t.number)) for t in tuning.trials[name]]
             found = propose(name, space, past, own, tuning.search_seed)
             proposed += [Trial(name, number, values) for number, values in found]
         trained = self.train(proposed, tuning.seeds)
@@ -233,18 +237,17 @@ class _Search:
     def confirm(self) -> bool:
         """Train the best trials again on fresh seeds; False if interrupted."""
         chosen = []
-        for trials in self.tuning.trials.values():
-            best = ranked(trials)[:CONFIRMED]
-            chosen += best
-            if trials[0].judgement and trials[0] not in best:
-                chosen.append(trials[0])
+        for name, trials in self.tuning.trials.items():
+            ranked = self.tuning.ranked(name)
+            default = [number for number in ranked[CONFIRMED:] if number == 0]
+            chosen += [trials[number] for number in ranked[:CONFIRMED] + default]
         trained = self.train(chosen, self.tuning.fresh_seeds)
         if trained is None:
             return False
         for before, after in zip(chosen, trained, strict=True):
             self.tuning.trials[before.algorithm][before.number] = replace(
                 before,
-                confirmed=after.judgement,
+                confirmation=after.search,
                 env_steps=before.env_steps + after.env_steps,
                 updates=before.updates + after.updates,
                 seconds=before.seconds + after.seconds,
@@ -266,7 +269,7 @@ class _Search:
             name = _name(trial)
             mine = [status for status in statuses if status.cell.algorithm.name == name]
             found.append(
-                replace(trial, error=refused[name], judgement=None)
+                replace(trial, error=refused[name], search=None)
                 if name in refused
                 else self.judge(trial, mine)
             )
@@ -287,14 +290,17 @@ class _Search:
                 refused[name] = "; ".join(detail["msg"] for detail in error.errors())
             else:
                 params = checked.model_dump(mode="json")
-                entries.append(algorithm.model_copy(update={"name": name, "params": params}))
+                entries.append(
+                    algorithm.model_copy(update={"name": name, "params": params, "search": None})
+                )
         update = {"algorithms": tuple(entries), "scenarios": tuning.scenarios, "seeds": seeds}
         return tuning.suite.model_copy(update=update), refused
 
     def judge(self, trial: Trial, statuses: list[runner.CellStatus]) -> Trial:
         """The trial with what its cells came to."""
-        scores, returns, errors = [], {}, []
-        diverged, env_steps, updates, seconds, successes = 0, 0, 0, 0.0, 0
+        samples: list[tuple[float, ...]] = []
+        returns, errors = {}, []
+        diverged, env_steps, updates, seconds = 0, 0, 0, 0.0
         for status in statuses:
             scenario = status.cell.scenario.name
             if status.state != "done":
@@ -310,15 +316,11 @@ class _Search:
                 errors.append(f"{scenario}: every seed diverged")
                 continue
             returns[scenario] = float(frame["return"][~bad].mean())
-            successes += int(frame["success"].fillna(False).sum())
-            scores.append(seed_scores(frame["return"].mask(bad).tolist(), *self.scales[scenario]))
-        judgement = None
-        if scores and not errors:
-            total = sum(len(one) for one in scores)
-            judgement = Judgement(successes, total, *_mean_and_low(scores))
+            column = "score" if self.tuning.scored else "return"
+            samples.append(tuple(frame[column].mask(bad).astype(float)))
         return replace(
             trial,
-            judgement=judgement,
+            search=tuple(samples) if samples and not errors else None,
             error=" ".join("; ".join(errors).split()),
             returns=returns,
             diverged=diverged,
@@ -328,16 +330,20 @@ class _Search:
         )
 
 
-def _scale(scenario: ScenarioConfig) -> tuple[float, float]:
-    """The safe and the optimal return, by which trials are scored."""
+def _has_score(scenario: ScenarioConfig) -> bool:
     declared = scenario.declared()
-    safe, optimal = declared["safe_return"], declared["optimal_return"]
-    if safe is None or optimal is None:
+    return declared["safe_return"] is not None and declared["optimal_return"] is not None
+
+
+def _refuse_mixed(scenarios: tuple[ScenarioConfig, ...]) -> None:
+    """Raise if trials would be judged by a mean of returns of different units."""
+    unknown = [scenario.name for scenario in scenarios if not _has_score(scenario)]
+    if unknown and len(scenarios) > 1:
         raise TuneError(
-            f"scenario '{scenario.name}': its optimal or safe return is unknown, so there is no "
-            "score to search by"
+            f"scenario '{unknown[0]}': its optimal or safe return is unknown, so it is judged by "
+            "its return, which cannot be averaged with what other scenarios come to; tune on one "
+            f"of them: --scenario {unknown[0]}"
         )
-    return float(safe), float(optimal)
 
 
 def refuse_overlap(suite: Suite, seeds: tuple[int, ...], fresh_seeds: tuple[int, ...] = ()) -> None:
@@ -370,30 +376,6 @@ def _rows(root: Path, cell: Cell) -> pd.DataFrame:
     """The cell's seeds in order; a folder may hold more than this search's."""
     frame = reader.load_results(root / cell.path)
     return frame[frame["seed"].isin(cell.seeds)].sort_values("seed")
-
-
-def seed_scores(returns: list[float], safe: float, optimal: float) -> list[float]:
-    """``(return - safe) / (optimal - safe)`` of a cell's seeds; NaN is a seed that diverged.
-
-    It counts as the worst of the others, and as no better than -1.
-
-    >>> seed_scores([10.0, 5.0, float("nan")], 0.0, 10.0)
-    [1.0, 0.5, -1.0]
-    """
-    units = [(value - safe) / (optimal - safe) for value in returns]
-    worst = min([WORST, *(unit for unit in units if not math.isnan(unit))])
-    return [worst if math.isnan(unit) else unit for unit in units]
-
-
-def _mean_and_low(scores: list[list[float]]) -> tuple[float, float]:
-    """Mean over scenarios of the means over seeds, and the lower end of its 95 % interval."""
-    mean = math.fsum(math.fsum(one) / len(one) for one in scores) / len(scores)
-    n = min(len(one) for one in scores)
-    if n < 2:
-        return mean, mean
-    errors = [float(np.var(one, ddof=1)) / len(one) for one in scores]
-    half = float(scipy.stats.t.ppf(0.975, n - 1)) * math.sqrt(math.fsum(errors)) / len(scores)
-    return mean, mean - half
 
 
 def span(seeds: tuple[int, ...]) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from rocompare.analysis.selection import Merit
 from rocompare.errors import TuneError
 from rocompare.execute.search import import_optuna
-from rocompare.execute.tune import Judgement, Tuning, span
+from rocompare.execute.tune import Samples, Tuning, span
 from rocompare.results import files
 from rocompare.suite import registry
 from rocompare.suite.models import MAX_NAME, TUNED, Suite
@@ -23,13 +24,19 @@ _HEAD = "# Written by `rocompare tune`"
 
 
 COLUMNS = (
-    "algorithm", "searched", "trials", "winner", "success", "score", "confirmed", "optimism",
-    "trial 0", "failed", "updates", "time",
+    "algorithm", "dimensions", "trials", "hours", "winner", "search", "confirmed", "optimism",
+    "trial 0", "failed", "updates",
 )  # fmt: skip
 EXPLAINED = (
-    "searched: hyperparameters that were searched, with trials in proportion. success, score: of "
-    "the winner on the tuning seeds. confirmed: its successes and score on fresh seeds. optimism: "
-    "the first score minus the second. trial 0: the same of the values that the search began with."
+    "Trials are ranked by success rate, then by the lower 95% bound of the mean {score}. "
+    "dimensions: hyperparameters that were searched, with trials in proportion. search, confirmed: "
+    "success rate and {score} of the winner on the tuning seeds, and on fresh seeds. optimism: the "
+    "first {score} minus the second. trial 0: the confirmed ones of the values that the search "
+    "began with. hours: of training, the confirmation included."
+)
+UNSCORED = (
+    " No optimal or safe return is known here, so that success rates are the share of seeds that "
+    "did not diverge."
 )
 
 
@@ -37,24 +44,20 @@ def table(tuning: Tuning) -> list[str]:
     """Lines that say what the search found for each algorithm, and what it cost."""
     rows = [COLUMNS]
     for name, trials in tuning.trials.items():
-        best = tuning.best(name)
-        start = (trials[0].confirmed or trials[0].judgement) if trials else None
-        found = best.judgement if best else None
-        again = best.confirmed if best else None
+        cost, best, optimism = tuning.cost(name), tuning.best(name), tuning.optimism(name)
         rows.append(
             (
                 name,
-                str(len(trials[0].values) if trials else 0),
-                str(len(trials)),
+                str(cost.dimensions),
+                str(cost.trials),
+                f"{cost.hours:.2g}",
                 str(best.number) if best else "none",
-                f"{found.successes}/{found.total}" if found else "-",
-                f"{found.score:.3f}" if found else "-",
-                _judged(again),
-                f"{found.score - again.score:+.3f}" if found and again else "-",
-                _judged(start),
-                str(sum(trial.judgement is None for trial in trials)),
+                _judged(tuning, best.search if best else None),
+                _judged(tuning, best.confirmation if best else None),
+                "-" if optimism is None else f"{optimism:+.3f}",
+                _judged(tuning, trials[0].confirmation or trials[0].search),
+                str(sum(trial.search is None for trial in trials)),
                 f"{sum(trial.updates for trial in trials):,}",
-                f"{sum(trial.seconds for trial in trials):.0f} s",
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -67,10 +70,15 @@ def table(tuning: Tuning) -> list[str]:
     ]
 
 
-def _judged(judgement: Judgement | None) -> str:
-    if judgement is None:
-        return "-"
-    return f"{judgement.successes}/{judgement.total} {judgement.score:.3f}"
+def explained(tuning: Tuning) -> list[str]:
+    """Lines that say what the table's columns are."""
+    text = EXPLAINED.format(score="score" if tuning.scored else "return")
+    return textwrap.wrap(text if tuning.scored else text + UNSCORED, 96)
+
+
+def _judged(tuning: Tuning, samples: Samples | None) -> str:
+    merit = tuning.merit(samples)
+    return f"{merit.success_rate:.0%} {merit.score:.3f}" if merit else "-"
 
 
 def trials_frame(tuning: Tuning) -> pd.DataFrame:
@@ -83,8 +91,8 @@ def trials_frame(tuning: Tuning) -> pd.DataFrame:
                 "algorithm": trial.algorithm,
                 "trial": trial.number,
                 "best": best is not None and best.number == trial.number,
-                **_columns("", trial.judgement),
-                **_columns("confirmed_", trial.confirmed),
+                **_columns("", tuning.merit(trial.search)),
+                **_columns("confirmed_", tuning.merit(trial.confirmation)),
                 **{
                     f"return:{scenario.name}": trial.returns.get(scenario.name)
                     for scenario in tuning.scenarios
@@ -100,8 +108,8 @@ def trials_frame(tuning: Tuning) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _columns(start: str, judgement: Judgement | None) -> dict[str, float | None]:
-    values = vars(judgement) if judgement else dict.fromkeys(("successes", "total", "score", "low"))
+def _columns(start: str, merit: Merit | None) -> dict[str, float | None]:
+    values = merit._asdict() if merit else dict.fromkeys(Merit._fields)
     return {start + name: value for name, value in values.items()}
 
 
@@ -116,8 +124,8 @@ def summary(tuning: Tuning) -> str:
     bests = []
     for name in tuning.trials:
         best = tuning.best(name)
-        found = (best.confirmed or best.judgement) if best else None
-        bests.append(f"{name} {_judged(found)} (trial {best.number})" if best else f"{name} none")
+        found = _judged(tuning, best.confirmation or best.search) if best else ""
+        bests.append(f"{name} {found} (trial {best.number})" if best else f"{name} none")
     return f"{done}/{sum(tuning.wanted.values())} trials; best: {', '.join(bests)}"
 
 
@@ -171,11 +179,10 @@ def suite_text(tuning: Tuning, source: str) -> str:
         if tuning.fresh_seeds
         else f"# on the tuning seeds {span(tuning.seeds)}, none of which is among those below.",
         f"# Proposed by Optuna {import_optuna().__version__} (TPE), search seed "
-        f"{tuning.search_seed}. Trials are sorted by their rate",
-        "# of seeds with a score of 0.9, then by the lower 95% bound of the mean score.",
+        f"{tuning.search_seed}.",
         "#",
         *(f"# {line}".rstrip() for line in table(tuning)),
-        *(f"# {line}" for line in textwrap.wrap(EXPLAINED, 96)),
+        *(f"# {line}" for line in explained(tuning)),
         f"name: {_text(suite.name + TUNED)}",
         f"seeds: {_flow(_listed(suite.seeds))}",
         f"budget: {_flow(suite.budget.model_dump())}",
@@ -188,6 +195,9 @@ def suite_text(tuning: Tuning, source: str) -> str:
         use = registry.short_name("algorithm", algorithm.use)
         entry = {"use": use, **{name: algorithm.params[name] for name in algorithm.given}}
         lines.append(f"  {_text(algorithm.name + TUNED)}: {_flow(entry | best.values)}")
+    lines.append("search:")
+    for name in tuning.trials:
+        lines.append(f"  {_text(name + TUNED)}: {_flow(tuning.cost(name).model_dump())}")
     lines.append("scenarios:")
     for scenario in suite.scenarios:
         env = registry.short_name("environment", scenario.env)

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from rocompare.api import Algorithm, Env, EnvSpec, Transition
 from rocompare.learn import checkpoint as checkpoints
+from rocompare.learn import policies
+from rocompare.learn.curriculum import Schedule
 from rocompare.learn.evaluate import RO, Evaluation, close, executions, play
 from rocompare.learn.nn import MLP
 from rocompare.learn.rng import Streams
@@ -79,7 +81,13 @@ class _Training:
         self.first_update = min(first, self.n_steps - 1)
         points = min(cell.evaluation.points, self.n_steps)
         self.evaluate_at = {round(self.n_steps * (i + 1) / points) for i in range(points)}
-        self.ro = RO(self.spec, self.env, self.algorithm, device)
+        # On the target, whatever a curriculum makes of the environment that is trained in.
+        self.schedule: Schedule | None = None
+        target = self.env
+        if cell.algorithm.curriculum is not None:
+            self.schedule = Schedule(cell.algorithm.curriculum, cell.scenario.params, self.env)
+            target = self.make_env(1, "target")
+        self.ro = RO(self.spec, target, self.algorithm, device)
         self.step = 0
         self.updates = 0
         self.progress = 0.0
@@ -105,6 +113,8 @@ class _Training:
 
     def advance(self) -> None:
         """One environment step and the updates that follow it."""
+        if self.schedule is not None:
+            self.schedule.move(self.step / self.n_steps, self.algorithm, self.spec)
         if self.step < self.random_steps:
             action = self.random_action()
         else:
@@ -172,6 +182,7 @@ class _Training:
         """A record per seed."""
         headline = evaluations["decentralised"]
         parameters = count_parameters(self.algorithm)
+        packed = policies.pack(self.algorithm, self.progress)
         return [
             SeedRecord(
                 seed=seed,
@@ -189,6 +200,7 @@ class _Training:
                 curve=self.curves[i],
                 actions=[] if headline.actions is None else _kept(headline.actions[i]),
                 positions=[] if headline.path is None else _positions(headline.path[i]),
+                policy=packed[i],
             )
             for i, seed in enumerate(self.cell.seeds)
         ]
@@ -223,6 +235,7 @@ class _Training:
             "diverged": self.diverged,
             "curves": [curve.model_dump() for curve in self.curves],
             "obs": self.obs,
+            "stage": -1 if self.schedule is None else self.schedule.stage,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -231,6 +244,8 @@ class _Training:
         for name in ("step", "updates", "progress", "seconds", "metrics", "diverged", "obs"):
             setattr(self, name, state[name])
         self.curves = [records.Curve.model_validate(curve) for curve in state["curves"]]
+        if self.schedule is not None:
+            self.schedule.stage = state["stage"]
 
     @classmethod
     def resume(cls, cell: Cell, device: torch.device, path: Path | None) -> tuple[_Training, str]:

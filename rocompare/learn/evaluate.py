@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,11 +41,21 @@ def executions(algorithm: Algorithm) -> tuple[Execution, ...]:
 
 
 @torch.no_grad()
-def play(env: Env, algorithm: Algorithm, mode: Mode, progress: float, episodes: int) -> Evaluation:
+def play(
+    env: Env,
+    algorithm: Algorithm,
+    mode: Mode,
+    progress: float,
+    episodes: int,
+    look: Callable[[Env], None] = lambda env: None,
+) -> Evaluation:
     """Play ``env``, which has ``episodes`` copies, to the end of an episode each.
 
     Where a game of one step knows the mean reward of its actions that is the return, and not a
     reward drawn around it.
+
+    Args:
+        look: called before each step.
     """
     spec = env.spec
     obs = env.reset()
@@ -63,6 +73,7 @@ def play(env: Env, algorithm: Algorithm, mode: Mode, progress: float, episodes: 
     # not depend on when others' episodes end.
     with aside(algorithm) if spec.horizon > 1 else contextlib.nullcontext():
         for left in range(spec.horizon - 1, -1, -1):
+            look(env)
             step = env.step(action)
             reward = step.reward if mean_reward is None else mean_reward(action)
             returns += torch.where(running, reward, 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -82,6 +82,27 @@ class Replay:
         rows = self.rows.new_zeros(self.n_seeds, have, self.rows.shape[2])
         rows[:, : self.size] = self.rows[:, : self.size]
         self.rows = rows
+
+    def forget(self, newest: int) -> None:
+        """Keep none but the ``newest`` transitions of each seed."""
+        kept = min(newest, self.size)
+        index = torch.arange(self.at - kept, self.at, device=self.rows.device) % self.capacity
+        self.rows[:, :kept] = self.rows[:, index]
+        self.size, self.at = kept, kept % self.capacity
+
+    def relabel(self, reward: Callable[[Tensor], Tensor]) -> None:
+        """Replace the rewards by those of another game of one step.
+
+        Args:
+            reward: ``[S, R, N, A]`` joint actions -> ``[S, R]``.
+        """
+        if not self.size:
+            return
+        where, shape = self.fields["action"]
+        rows = self.rows[:, : self.size]
+        rows[:, :, self.fields["reward"][0]] = reward(rows[:, :, where].unflatten(-1, shape))[
+            ..., None
+        ]
 
     def sample(self, batch_size: int, streams: Streams | None = None) -> Batch:
         """A batch per seed, uniform with replacement; with numbers of ``streams`` if given."""

@@ -80,13 +80,13 @@ def _count(value: Any, depth: int) -> int:
     return total
 
 
-def write(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text``: a reader sees the old file or the new one, never a part."""
+def write(path: Path, data: str | bytes) -> None:
+    """Replace ``path`` by ``data``: a reader sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())

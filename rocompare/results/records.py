@@ -79,6 +79,8 @@ class SeedRecord(BaseModel):
     """``[T+1][P][2]`` of one evaluation episode, of environments in which things move."""
     provenance: dict[str, Any] = {}
     """Versions, device, command and time that produced this seed."""
+    policy: bytes = Field(b"", exclude=True)
+    """Content of the seed's policy file, which is a file of its own."""
 
 
 def mean_return(values: Sequence[float | None]) -> float:

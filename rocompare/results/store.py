@@ -2,9 +2,10 @@
 
 A cell's folder ``<results>/<suite>/<scenario>/<algorithm>/<key>/`` holds
 
-- ``config.yaml``: the resolved configuration, whose hash is the key, and the returns that the
-  environment declares,
+- ``config.yaml``: the resolved configuration, whose hash is the key, and beside it the returns that
+  the environment declares and what the search for the hyperparameters took, where that is known,
 - ``seed_<n>.json``: everything about a finished seed (``results.records.SeedRecord``),
+- ``policy_<n>.safetensors``: its trained policy, if it was kept (``learn.policies``),
 - ``summary.json``: a cache of what tables need of these; it may be deleted at any time,
 - ``failure.json``: why the last attempt failed, if it did,
 - ``checkpoint.pt``: the state of an unfinished run.
@@ -35,6 +36,11 @@ STAGED = ".staged"
 name: whoever finds it finishes the save."""
 
 
+def policy_file(seed: int) -> str:
+    """Name of the file of a seed's policy."""
+    return f"policy_{seed}.safetensors"
+
+
 def finished_seeds(root: Path, cell: Cell) -> set[int]:
     """Seeds of the cell that have a record under ``root``."""
     folder = root / cell.path
@@ -44,8 +50,14 @@ def finished_seeds(root: Path, cell: Cell) -> set[int]:
     return {row.seed for row in read_cell(folder, stamps).rows} if seed_files(stamps) else set()
 
 
-def save(root: Path, cell: Cell, records: Sequence[SeedRecord], provenance: dict[str, Any]) -> None:
-    """Add finished seeds to the cell's folder under ``root``.
+def save(
+    root: Path,
+    cell: Cell,
+    records: Sequence[SeedRecord],
+    provenance: dict[str, Any],
+    policies: bool = False,
+) -> None:
+    """Add finished seeds to the cell's folder under ``root``, and their policies if asked.
 
     They are staged first, and then moved: a kill in between must not part them, for a seed that is
     trained again without its neighbours may differ from itself in the last digits.
@@ -53,14 +65,20 @@ def save(root: Path, cell: Cell, records: Sequence[SeedRecord], provenance: dict
     folder = root / cell.path
     config = cell.resolved()
     config["scenario"]["declared"] = cell.scenario.declared()
-    texts = {CONFIG: yaml.safe_dump(config, sort_keys=False, allow_unicode=True)}
+    if cell.algorithm.search:
+        config["search"] = cell.algorithm.search.model_dump(mode="json")
+    contents: dict[str, str | bytes] = {
+        CONFIG: yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    }
     for record in records:
         record = record.model_copy(update={"provenance": provenance})
-        texts[f"seed_{record.seed}.json"] = record.model_dump_json() + "\n"
+        contents[f"seed_{record.seed}.json"] = record.model_dump_json() + "\n"
+        if policies and record.policy:
+            contents[policy_file(record.seed)] = record.policy
     building = folder / f"{STAGED}.tmp"
     shutil.rmtree(building, ignore_errors=True)
-    for name, text in texts.items():
-        files.write(building / name, text)
+    for name, content in contents.items():
+        files.write(building / name, content)
     building.replace(folder / STAGED)
     _finish_save(folder)
 
@@ -70,7 +88,7 @@ def _finish_save(folder: Path) -> None:
     staged = folder / STAGED
     if not staged.is_dir():
         return
-    for path in sorted(staged.iterdir()):  # the configuration first
+    for path in sorted(staged.iterdir()):  # the configuration first, the records last
         path.replace(folder / path.name)
     staged.rmdir()
     (folder / FAILURE).unlink(missing_ok=True)

@@ -8,9 +8,17 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rocompare.errors import SuiteError, UnknownName
+from rocompare.errors import SuiteError, UnknownName, UserError
 from rocompare.suite import library, options, registry
-from rocompare.suite.models import AlgorithmConfig, Budget, ScenarioConfig, Suite, SuiteFile
+from rocompare.suite.models import (
+    AlgorithmConfig,
+    Budget,
+    Curriculum,
+    ScenarioConfig,
+    SearchCost,
+    Suite,
+    SuiteFile,
+)
 from rocompare.suite.yaml import Document
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -41,17 +49,24 @@ def load_suite(
     return _check(document, settings, path.parent, allow_local_code)
 
 
-def parse_suite(text: str, source: str = "<suite>", settings: Sequence[str] = ()) -> Suite:
+def parse_suite(
+    text: str,
+    source: str = "<suite>",
+    settings: Sequence[str] = (),
+    folder: Path | None = None,
+    allow_local_code: bool = False,
+) -> Suite:
     """Check the text of a suite.
 
-    Whoever writes the text also says which modules are imported: whatever Python finds. Classes in
-    files need a folder that they lie in, and so a file, see :func:`load_suite`.
+    Without a folder, whoever writes the text also says which modules are imported: whatever Python
+    finds. Classes in files need a folder that they lie in.
 
     Args:
         source: names the text in errors.
-        settings: as in :func:`load_suite`.
+        settings, allow_local_code: as in :func:`load_suite`.
+        folder: treat the text as that of a file which lies there.
     """
-    return _check(Document(text, source), settings, None, False)
+    return _check(Document(text, source), settings, folder, allow_local_code)
 
 
 def _read(path: Path) -> str:
@@ -117,15 +132,20 @@ class _Checker:
         entries = _entries(data.get("algorithms"), empty=True)
         self.named = tuple(entries)
         for name, params in entries.items():
-            self._add_algorithm(name, params)
+            self._add_algorithm(name, params, written.search.get(name) if written else None)
         scenarios = []
         for name, params in _entries(data.get("scenarios")).items():
             scenario = self._scenario(name, params)
             if scenario is not None:
                 scenarios.append(scenario)
                 self._check_pairs(scenario)
+                self._check_curricula(scenario)
                 if scenario.budget is not None:
                     self._check_points(points, scenario.budget, ("scenarios", name, "budget"))
+        for name in written.search if written else ():
+            if name not in self.named:
+                hint = registry.nearest(name, self.named)
+                self._add(("search", name), f"the suite has no algorithm '{name[:80]}'{hint}")
         reference = written.reference if written else None
         if reference is not None and reference not in registry.REFERENCES:
             hint = registry.nearest(reference, registry.REFERENCES)
@@ -143,14 +163,32 @@ class _Checker:
             keep_policies=written.keep_policies,
         )
 
-    def _add_algorithm(self, name: str, params: dict[str, Any]) -> None:
-        use = params.pop("use", name)
-        resolved = self._resolve("algorithm", use, params, ("algorithms", name))
+    def _add_algorithm(self, name: str, params: dict[str, Any], search: SearchCost | None) -> None:
+        use, path = params.pop("use", name), ("algorithms", name)
+        curriculum = self._curriculum(params, path)
+        resolved = self._resolve("algorithm", use, params, path)
         if resolved is not None:
             place, checked, local = resolved
             self.algorithms[name] = AlgorithmConfig(
-                name=name, use=place, params=checked, given=tuple(params), local=local
+                name=name,
+                use=place,
+                params=checked,
+                curriculum=curriculum,
+                given=tuple(params),
+                search=search,
+                local=local,
             )
+
+    def _curriculum(self, params: dict[str, Any], path: tuple[str, ...]) -> Curriculum | None:
+        """Taken out of an algorithm's ``params``, which stand at ``path``."""
+        if "curriculum" not in params:
+            return None
+        where = (*path, "curriculum")
+        checked = self._validate(Curriculum, params.pop("curriculum"), where)
+        if checked is not None and not checked.starts:
+            self._add(where, "expected a parameter of the environment and where it starts")
+            return None
+        return checked
 
     def _scenario(self, name: str, params: dict[str, Any]) -> ScenarioConfig | None:
         path = ("scenarios", name)
@@ -188,10 +226,16 @@ class _Checker:
                 continue
             if not self._allowed(entry, where):
                 continue
+            entry = dict(entry)
+            curriculum = self._curriculum(entry, where) or base.curriculum
             checked = self._validate(base.load().Config, {**base.params, **entry}, where)
             if checked is not None:
                 given = tuple(dict.fromkeys([*base.given, *entry]))
-                update = {"params": checked.model_dump(mode="json"), "given": given}
+                update = {
+                    "params": checked.model_dump(mode="json"),
+                    "given": given,
+                    "curriculum": curriculum,
+                }
                 own[name] = base.model_copy(update=update)
         return own
 
@@ -215,7 +259,7 @@ class _Checker:
             return None
         if not self._allowed(params, path):
             return None
-        also = ("use",) if kind == "algorithm" else ("env", "budget", "algorithms")
+        also = ("use", "curriculum") if kind == "algorithm" else ("env", "budget", "algorithms")
         checked = self._validate(model, params, path, also)
         if checked is None:
             return None
@@ -254,6 +298,19 @@ class _Checker:
                 reason = f"{type(error).__name__}: {error}"
             if reason:
                 self._add(("scenarios", scenario.name), f"{base.name} cannot play here: {reason}")
+
+    def _check_curricula(self, scenario: ScenarioConfig) -> None:
+        """A curriculum must change something in the scenario, and end at its values."""
+        env = scenario.load()
+        settable = getattr(env, "settable", ())
+        for base in self.algorithms.values():
+            algorithm = scenario.algorithms.get(base.name, base)
+            if algorithm.curriculum is None:
+                continue
+            problem = _misfit(algorithm.curriculum, scenario, env, settable)
+            if problem:
+                message = f"the curriculum of {base.name} does not fit here: {problem}"
+                self._add(("scenarios", scenario.name), message)
 
     def _check_actions(self, scenario: ScenarioConfig, spec: Any) -> None:
         """Algorithms must take the environment's kind of actions."""
@@ -299,6 +356,24 @@ class _Checker:
                 rest = f"{self.document.source}: and more; mend these {MAX_PROBLEMS} first"
                 raise SuiteError([*self.problems, rest])
             self.problems.append(line)
+
+
+def _misfit(
+    curriculum: Curriculum, scenario: ScenarioConfig, env: Any, settable: Sequence[str]
+) -> str:
+    """Why a curriculum does not fit a scenario, or nothing."""
+    starts = {name: value for name, value in curriculum.starts.items() if name in settable}
+    if not starts:
+        known = ", ".join(settable) or "nothing"
+        return f"it changes {', '.join(curriculum.starts):.80}, and what can be changed is {known}"
+    for name, value in curriculum.ends.items():
+        if name in starts and scenario.params[name] != value:
+            return f"'{name}' ends at {value:g}, and the scenario's is {scenario.params[name]:g}"
+    try:
+        env.check_set(env.Config.model_validate(scenario.params), starts)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _actions(algorithm: Any) -> Any:

@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -61,6 +61,10 @@ def check_seeds(value: Any) -> Any:
     return tuple(value)
 
 
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 Name = Annotated[str, AfterValidator(_check_name)]
 Seeds = Annotated[
     tuple[int, ...],
@@ -98,6 +102,51 @@ class Evaluation(BaseModel):
     """Evaluations, evenly spaced; the last, at the end of training, is the one reported."""
 
 
+Start = Annotated[float | tuple[float, float], BeforeValidator(_as_tuple)]
+
+
+class Curriculum(BaseModel):
+    """How the game's reward changes while an algorithm trains; evaluations are on the target.
+
+    The keys beside those below are parameters of the environment, and each says where the
+    parameter starts, or where it starts and ends. It ends at the scenario's own value.
+    """
+
+    model_config = _STRICT | {"extra": "allow"}
+    __pydantic_extra__: dict[str, Start]
+
+    until: float = Field(0.6, gt=0, le=1)
+    """Share of the budget at which the target is reached."""
+    buffer: Literal["keep", "fresh"] | Annotated[int, Field(gt=0)] = "keep"
+    """What is left of the replay buffer when the reward changes: all of it, nothing, or so many of
+    the newest transitions. In games of one step what is left gets the rewards of the new game."""
+
+    @property
+    def starts(self) -> dict[str, float]:
+        """By parameter, the value to start from."""
+        extra = self.__pydantic_extra__ or {}
+        return {name: v[0] if isinstance(v, tuple) else v for name, v in extra.items()}
+
+    @property
+    def ends(self) -> dict[str, float]:
+        """The values that were said to end at."""
+        extra = self.__pydantic_extra__ or {}
+        return {name: v[1] for name, v in extra.items() if isinstance(v, tuple)}
+
+
+class SearchCost(BaseModel):
+    """What it took to find an algorithm's hyperparameters, for readers of its results."""
+
+    model_config = _STRICT
+
+    trials: int = Field(gt=0)
+    """Sets of hyperparameters that were tried."""
+    dimensions: int = Field(ge=0)
+    """Hyperparameters that were searched."""
+    hours: float = Field(ge=0)
+    """Of training, all seeds together, on the machine of the search."""
+
+
 class AlgorithmConfig(BaseModel):
     """An algorithm's name in the suite, its class, and its resolved hyperparameters."""
 
@@ -106,8 +155,11 @@ class AlgorithmConfig(BaseModel):
     name: str
     use: str
     params: dict[str, Any]
+    curriculum: Curriculum | None = None
     given: tuple[str, ...] = Field((), exclude=True)
     """The hyperparameters that the suite itself sets, which tuning leaves as they are."""
+    search: SearchCost | None = Field(None, exclude=True)
+    """What finding them took, where the suite says so."""
     local: registry.LocalFile | None = Field(None, exclude=True)
     """The file of a class beside the suite."""
 
@@ -169,6 +221,9 @@ class SuiteFile(BaseModel):
     scenarios: dict[Name, dict[str, Any]] = Field(min_length=1)
     """By a name of your own, `env`, the environment, and its parameters; `budget` and `algorithms`
     (hyperparameters by name) where they are others than the suite's."""
+    search: dict[Name, SearchCost] = Field(default_factory=dict)
+    """By the algorithm's name, what it took to find its hyperparameters, as `rocompare tune` writes
+    it; it stands beside the results."""
     reference: str | None = None
     """Published values to compare with."""
     keep_policies: bool = True
@@ -261,6 +316,8 @@ class Cell:
             ("scenario", self.scenario, self.versions[1]),
         ):
             parts[kind] = {**entry.model_dump(mode="json"), "version": version}
+            if not parts[kind].get("curriculum", True):
+                del parts[kind]["curriculum"]
             if entry.local:  # whoever edits a file beside the suite need not think of a version
                 parts[kind]["sha256"] = entry.local.sha256
         for name in getattr(self.scenario.load(), "not_in_key", ()):

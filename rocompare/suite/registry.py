@@ -26,6 +26,7 @@ ALGORITHMS = {
     "maddpg": "baselines.maddpg:MADDPG",
     "masql": "baselines.masql:MASQL",
     "pr2": "baselines.pr2:PR2",
+    "pr2_soft": "baselines.pr2_soft:PR2Soft",
     "rommeo": "baselines.rommeo:ROMMEO",
     "lenient_madrl": "baselines.lenient:LenientMADRL",
     "mappo": "baselines.mappo:MAPPO",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rocompare.suite import catalog, registry
-from rocompare.suite.models import NAME_PATTERN, SuiteFile
+from rocompare.suite.models import NAME_PATTERN, Curriculum, SuiteFile
 
 Schema = dict[str, Any]
 
@@ -18,15 +18,22 @@ def schema() -> Schema:
     """
     whole = SuiteFile.model_json_schema()
     defs: Schema = whole["$defs"]
+    defs["Curriculum"] = Curriculum.model_json_schema()
     algorithms = {name: _fields("algorithm", name, defs) for name in registry.ALGORITHMS}
     for name, place in registry.ALGORITHMS.items():
-        extra = {"use": _use(name, place)}
+        extra = {"use": _use(name, place), "curriculum": {"$ref": "#/$defs/Curriculum"}}
         defs[f"algorithm_{name}"] = _closed("algorithm", name, algorithms[name], extra)
     own = {
         "type": "object",
         "description": "Hyperparameters that are others in this scenario, by the algorithm's name.",
         "properties": {
-            name: {"type": "object", "properties": fields["properties"]}
+            name: {
+                "type": "object",
+                "properties": {
+                    "curriculum": {"$ref": "#/$defs/Curriculum"},
+                    **fields["properties"],
+                },
+            }
             for name, fields in algorithms.items()
         },
         "additionalProperties": {"type": "object"},

@@ -192,6 +192,7 @@ def test_seeds_that_can_never_reach_alpha():
 
 
 @pytest.mark.parametrize(("cells", "count"), [(1, 200), (6, 80), (21, 40)])
+@pytest.mark.slow
 def test_alpha_holds_where_nothing_changed(cells, count):
     """`python tests/simulate_check.py` prints more of it. Mixed success rates, from 0 to 1."""
     states = Counter(outcome(judge(s, Settings())) for s in suites(count, cells, 20, NOTHING))
@@ -199,6 +200,7 @@ def test_alpha_holds_where_nothing_changed(cells, count):
     assert states["inconclusive"] <= 0.05 * count
 
 
+@pytest.mark.slow
 def test_power_is_what_is_claimed():
     lost = next(change for change in CHANGES if change.lost == 0.2)
     found, claimed = [], []
@@ -216,6 +218,7 @@ def test_falls_of_all_seeds_are_found(change):
         assert next(iter(judge(suite, Settings()).verdicts.values())).state == "regressed"
 
 
+@pytest.mark.slow
 def test_the_readmes_job_passes_on_an_unchanged_tree_and_finds_a_broken_algorithm():
     alike, broken = job(60, 24, 0.01), job(20, 24, 0.01, lost=0.6)
     assert alike["regressed"] <= 1

@@ -68,6 +68,7 @@ class Outline(HTMLParser):
             self.cells[-1] += data.strip() + " "
 
 
+@pytest.mark.slow
 def test_the_result_comes_first_with_published_values_beside_it(page):
     _, _, after = page.partition("<main>")
     assert after.lstrip().startswith('<section id="result">')

@@ -38,6 +38,19 @@ def test_a_single_seed_has_no_bound_but_its_score():
     assert selection.merit([[0.8]]) == (0.0, 0.8, 0.8)
 
 
+def test_where_there_is_no_score_returns_are_ranked():
+    # Two seeds that differ by 2 have a standard error of 1; t(0.95, 1) is 6.3138.
+    found = selection.merit([[2.0, 4.0, math.nan]], scored=False)
+    assert found == pytest.approx((2 / 3, 3 - 6.3138, 3.0), abs=1e-4)
+    assert selection.merit([[70.0]], scored=False) == (1.0, 70.0, 70.0)
+    assert selection.merit([[math.nan]], scored=False) == (0.0, -math.inf, -math.inf)
+    trials = {0: [[100.0, 180.0]], 1: [[139.0, 138.0]], 2: [[500.0, math.nan]]}
+    assert selection.ranked(trials, scored=False) == [1, 0, 2]
+    again = {0: [[120.0, 120.0]], 1: [[119.0, 119.0]]}
+    assert selection.winner(trials, again, scored=False).trial == 0
+    assert selection.winner(trials, again, scored=False).optimism == pytest.approx(20.0)
+
+
 def test_the_winner_is_taken_from_the_confirmation():
     search = {0: [[0.97] * 10], 3: [[0.99] * 10], 7: [[0.98] * 10]}
     confirmation = {0: [[0.96] * 30], 3: [[0.99] * 27 + [0.0] * 3]}

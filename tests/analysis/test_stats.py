@@ -50,6 +50,7 @@ def test_samples_must_be_finite_and_flat():
 
 
 @given(FEW.filter(lambda x: len(set(x)) > 1), FEW.filter(lambda x: len(set(x)) > 1))
+@pytest.mark.slow
 def test_welch_interval_is_scipys(a, b):
     expected = scipy.stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
     assert stats.difference_interval(a, b) == pytest.approx(expected, rel=1e-6, abs=1e-6)
@@ -196,6 +197,7 @@ def test_bounded_intervals_cover_as_students_do_and_stay_in_the_range(n):
 
 
 @pytest.mark.parametrize("p", [0.5, 0.8])
+@pytest.mark.slow
 def test_intervals_cover_two_peaks(p, monkeypatch):
     monkeypatch.setattr(stats, "RESAMPLES", 499)
     shares = coverage(p, 20, 300)

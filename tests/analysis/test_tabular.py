@@ -54,6 +54,7 @@ def test_evaluation_converges_to_the_policys_soft_q(drawn, nested):
 
 @settings(max_examples=150, deadline=None)
 @given(games(), st.booleans(), st.data())
+@pytest.mark.slow
 def test_improvement_of_any_agent_never_lowers_q(drawn, nested, data):
     game, generator, alpha = drawn
     policy = tabular.factors(game, nested, generator)
@@ -82,6 +83,7 @@ def test_one_nested_round_is_the_soft_policy_itself(drawn):
 
 @settings(max_examples=40, deadline=None)
 @given(games())
+@pytest.mark.slow
 def test_nested_iteration_reaches_the_best_soft_q(drawn):
     game, generator, alpha = drawn
     policy = tabular.iterate(game, tabular.factors(game, True, generator), alpha, 60)
@@ -94,6 +96,7 @@ def test_nested_iteration_reaches_the_best_soft_q(drawn):
 
 @settings(max_examples=25, deadline=None)
 @given(games())
+@pytest.mark.slow
 def test_annealed_nested_iteration_finds_the_optimal_joint_action(drawn):
     game, generator, _ = drawn
     policy = tabular.factors(game, True, generator)

@@ -1,6 +1,7 @@
 """Lenient MADRL: temperatures by hand, leniency by its frequency, losses against loops."""
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -75,9 +76,46 @@ def test_temperatures_depend_on_observation_and_own_action_only():
                 bits = [int(x > 0) for x in side + algorithm.offset[s, i, 0]]
                 code = sum(bit << k for k, bit in enumerate(bits))
                 assert int(entry[s, i, e]) == cell[0] + 5 * cell[1] + 25 * code
-    small = make(spec, hash_bits=6, action_bins=5, table_size=100)
-    assert small.temperature.shape == (2, 3, 100)
-    assert torch.equal(small._entry(batch.obs, batch.action), entry % 100)
+
+
+@pytest.mark.parametrize("action_dim", [2, 8, 15])
+def test_where_pairs_share_entries_observation_and_action_still_tell_them_apart(action_dim):
+    """Any size of action: entries of a small table are used alike, and both parts count."""
+    spec = dataclasses.replace(make_spec(), action_dim=action_dim)
+    algorithm = make(spec, hash_bits=12, action_bins=20, table_size=64)
+    assert algorithm.temperature.shape == (2, 3, 64)
+    batch = make_batch(spec, SEEDS, size=2000)
+    entry = algorithm._entry(batch.obs, batch.action)
+    assert entry.min() >= 0 and entry.max() < 64
+    bits = (batch.obs.transpose(1, 2) @ algorithm.projection + algorithm.offset > 0).long()
+    cell = ((batch.action + 1) * 10).long().clamp(0, 19)
+    for s, e in ((0, 0), (1, 7)):
+        factors = [*algorithm.bin_value[s].flatten(), *algorithm.bit_value[s].flatten()]
+        pair = [*cell[s, e, 1], *bits[s, 1, e]]
+        total = sum(int(f) * int(x) for f, x in zip(factors, pair, strict=True))
+        assert int(entry[s, 1, e]) == total % (2**31 - 1) % 64
+    for s in range(2):
+        counts = torch.bincount(entry[s].flatten(), minlength=64)
+        assert counts.min() > 20 and counts.max() < 250  # 94 on average
+    for other in (
+        algorithm._entry(batch.obs.roll(1, 1), batch.action),
+        algorithm._entry(batch.obs, batch.action.roll(1, 1)),
+    ):
+        assert (other != entry).float().mean() > 0.7  # some observations have the same signs
+
+
+def test_leniency_may_leave_bootstrapped_values_alone():
+    """With temperatures for full leniency, what is bootstrapped teaches and what ends does not."""
+    algorithm = make(make_spec(), leniency_factor=1e3, lenient_on="terminal")
+    plain = make(make_spec(), leniency_factor=0.0)
+    batch = make_batch(make_spec(), SEEDS, size=40)
+    batch = dataclasses.replace(batch, reward=batch.reward - 100)  # all worse than expected
+    hot = torch.ones(2, 40, 3)
+    ended = dataclasses.replace(batch, terminated=torch.ones(2, 40))
+    assert algorithm._td_loss(ended, hot).abs().max() == 0
+    going = dataclasses.replace(batch, terminated=torch.zeros(2, 40))
+    torch.testing.assert_close(algorithm._td_loss(going, hot), plain._td_loss(going, hot))
+    assert make(make_spec(), leniency_factor=1e3)._td_loss(going, hot).abs().max() == 0
 
 
 def test_negative_errors_pass_as_often_as_leniency_leaves():
@@ -216,6 +254,7 @@ def test_resume_is_bit_exact():
     assert torch.equal(first.act(obs, "explore", 0.5), second.act(obs, "explore", 0.5))
 
 
+@pytest.mark.slow
 def test_leniency_overcomes_over_generalization():
     """Independent learners prefer the broad, safe hill, lenient ones the optimum beside it."""
     in_optimum = {}

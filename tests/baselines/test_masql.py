@@ -146,6 +146,7 @@ def exact_samples(log_p: Callable[[Tensor], Tensor], n: int) -> np.ndarray:
     return (cells[picked] + jitter).numpy()
 
 
+@pytest.mark.slow
 def test_samplers_converge_to_a_known_density() -> None:
     alpha = 0.5
     algorithm = make((5,), n_agents=2, action_dim=1, obs_dim=1, particles=64, policy_lr=0.01)
@@ -240,6 +241,7 @@ def test_state_dict_continues_the_run() -> None:
     assert torch.equal(first.act(batch.obs, "explore", 0.6), second.act(batch.obs, "explore", 0.6))
 
 
+@pytest.mark.slow
 def test_finds_the_optimum_of_an_easy_max_of_two() -> None:
     seeds = (1000,)
     env = MaxOfThree(MaxOfThree.Config(p=(-5.0, -5.0), q=(5.0, 5.0), s2=3.0), seeds, 1)

@@ -40,5 +40,5 @@ def test_qmix_mixes_with_the_states_weights():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vdn", "qmix"])
 def test_monotone_mixing_solves_penalty_without_punishment_and_not_climbing(name):
-    assert trained(f"use: {name}", "game: penalty, k: 0.0") == [10.0] * 4
-    assert max(trained(f"use: {name}", "game: climbing")) < 11
+    assert trained(f"use: {name}", "game: penalty, k: 0.0", 2000) == [10.0] * 4
+    assert max(trained(f"use: {name}", "game: climbing", 2000)) < 11

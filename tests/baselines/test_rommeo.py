@@ -316,6 +316,7 @@ def test_constant_observation_bootstraps_too() -> None:
     assert algorithm.act(batch.obs.expand(-1, 7, -1, -1), "explore", 0.5).shape == (S, 7, 4, 1)
 
 
+@pytest.mark.slow
 def test_learns_a_single_hill() -> None:
     # Made without the validators, which refuse a game without a safe behaviour.
     game = MaxOfThree.Config.model_construct(p=(4.0, -6.0), q=(4.0, -6.0), s2=3.0)

@@ -40,6 +40,7 @@ ALONE = "a seed in a batch equals the seed alone"
 NAN = "a NaN stays in its seed and is reported"
 STATE = "a saved state continues bit for bit"
 EXECUTION = "executing leaves training alone"
+POLICY = "a policy that is kept acts like the algorithm"
 BELIEFS = "beliefs, if it has them, are per seed and leave training alone"
 
 STATE_DICT = "    def state_dict(self):\n        state = super().state_dict()\n        {}\n        return state\n"
@@ -92,11 +93,22 @@ def added(text, old="", new=""):
         (*added(BELIEVE, "streams).action", "streams).action * streams.uniform(1).mean()"), BELIEFS, "beliefs() of seed 3 differ when the seed trains alone"),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_every_break_of_an_algorithm_is_named(tmp_path, old, new, check, message):
     assert old in ALGORITHM
     cls = load(tmp_path, ALGORITHM.replace(old, new))
     found = doctor.finding(cls, "algorithm", check)
     assert message in (found.problem or ""), found
+
+
+def test_a_kept_policy_without_a_network_that_acts_is_named(tmp_path):
+    first, memory = "class MyAlgorithm(api.Algorithm):\n", "        self.replay = Replay("
+    assert first in ALGORITHM and memory in ALGORITHM
+    text = ALGORITHM.replace(first, f"{first}    executes_with = ('extra',)\n")
+    extra = "        self.extra = torch.zeros(len(seeds), 1)\n"
+    cls = load(tmp_path, text.replace(memory, extra + memory))
+    problem = doctor.finding(cls, "algorithm", POLICY).problem
+    assert "executes_with must name every network" in (problem or "")
 
 
 def test_a_class_without_a_state_is_no_algorithm(tmp_path):
@@ -205,6 +217,7 @@ def test_a_rollout_is_part_of_the_state():
     assert "memory" in doctor.finding(Forgetful, "algorithm", STATE).problem
 
 
+@pytest.mark.slow
 def test_actions_of_discrete_games_are_one_hot():
     found = problems(Softly, "algorithm")
     assert (
@@ -383,6 +396,7 @@ def test_a_discrete_game_is_sound():
 # The command
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(ALGORITHM.replace(".clamp(-1, 1)", ""))
@@ -391,7 +405,7 @@ def test_the_command(tmp_path, monkeypatch):
     answer = run("doctor", "./mine.py:MyAlgorithm", "--allow-local-code")
     assert answer.exit_code == 1
     assert "BROKEN  actions are [S, E, N, A] in the action space" in answer.output
-    assert "./mine.py:MyAlgorithm: 1 of 9 checks broken" in answer.output
+    assert "./mine.py:MyAlgorithm: 1 of 10 checks broken" in answer.output
     assert "did you mean 'maddpg'" in str(run("doctor", "madpg").exception)
     assert "is not an algorithm" in str(run("doctor", "pathlib:Path").exception)
     answer = run("doctor", "max_of_three")
@@ -399,6 +413,7 @@ def test_the_command(tmp_path, monkeypatch):
     assert "max_of_three: sound" in answer.output
 
 
+@pytest.mark.slow
 def test_a_pettingzoo_environment_is_examined():
     pytest.importorskip("pettingzoo")
     answer = run("doctor", "rocompare.envs.pettingzoo:parallel_env")

@@ -47,6 +47,7 @@ def make(task="HalfCheetah", partition="2x3", **params):
     ("task", "partition"),
     [("HalfCheetah", "6x1"), ("Ant", "2x4"), ("CoupledHalfCheetah", "1p1"), ("Humanoid", "9|8")],
 )
+@pytest.mark.slow
 def test_it_keeps_the_contract(task, partition):
     for finding in doctor.examine(short(task, partition), "environment"):
         assert finding.problem is None, finding.check
@@ -89,6 +90,7 @@ def test_no_partition_is_untested():
 
 
 @needs_mujoco
+@pytest.mark.slow
 def test_it_is_the_robot_of_gymnasium():
     """Agents 0 and 1 have the joints 0 to 2 and 3 to 5, so that their actions lie side by side."""
     import gymnasium

@@ -200,6 +200,7 @@ IMPORTED = {
 
 
 @pytest.mark.parametrize("name", IMPORTED)
+@pytest.mark.slow
 def test_an_imported_environment_keeps_the_contract(name):
     for finding in doctor.examine(IMPORTED[name], "environment"):
         assert finding.problem is None, finding.check

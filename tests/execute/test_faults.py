@@ -33,6 +33,8 @@ from rocompare.suite.load import parse_suite
 from tests.support import made_up
 from tests.support.helpers import contents
 
+pytestmark = pytest.mark.slow
+
 PROBE = """
 name: probe
 seeds: 2

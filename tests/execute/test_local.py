@@ -30,6 +30,7 @@ thread.join()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="for glibc alone")
+@pytest.mark.slow
 def test_freed_memory_is_kept_in_every_thread():
     """Eight buffers of 8 MiB, five times over, are 81,920 pages; a few are the interpreter's."""
     done = subprocess.run(

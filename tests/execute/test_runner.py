@@ -19,6 +19,8 @@ from rocompare.execute.runner import ExecutorSettings, plan, run_suite
 from rocompare.suite.load import parse_suite
 from tests.support.helpers import contents
 
+pytestmark = pytest.mark.slow
+
 SMALL = """
 name: small
 seeds: {seeds}
@@ -163,7 +165,7 @@ def test_provenance_says_what_made_a_result(tmp_path):
 LONG = """
 name: long
 seeds: 2
-budget: {env_steps: 5000}
+budget: {env_steps: 1500}
 evaluation: {episodes: 2, points: 4}
 algorithms: {svnr: {hidden: 8, particles: 4, updates_per_step: 1}}
 scenarios: {easy: {env: max_of_three}, hard: {env: max_of_three, s2: 1.5}}

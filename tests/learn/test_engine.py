@@ -322,7 +322,7 @@ def test_updates_that_learnt_nothing_do_not_count():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", [*registry.ALGORITHMS, "pr2, policy: deterministic"])
+@pytest.mark.parametrize("algorithm", registry.ALGORITHMS)
 def test_a_checkpoint_continues_bit_for_bit(algorithm, tmp_path):
     fields = registry.load("algorithm", algorithm.split(",")[0]).Config.model_fields
     small = "rollout_steps: 8" if "rollout_steps" in fields else "batch_size: 16"
@@ -485,6 +485,7 @@ def test_an_evaluation_that_fails_leaves_nothing_open(monkeypatch):
 # Speed and RO
 
 
+@pytest.mark.slow
 def test_stepping_the_environment_is_a_small_part_of_training():
     """Counted in tensor operations, which wall time cannot blur: a step against the updates that
     follow it, of the cheapest algorithm."""

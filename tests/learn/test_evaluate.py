@@ -21,6 +21,7 @@ SEEDS = (3, 1)
 class Still(api.Algorithm):
     """Plays ``action [N]``, and draws a number for each action that it chooses."""
 
+    actions = ("continuous", "discrete")
     action = (0.0, 0.0)
 
     def __init__(self, spec, seeds=SEEDS):

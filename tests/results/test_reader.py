@@ -324,6 +324,7 @@ def test_folders_with_odd_names_are_read(tmp_path):
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
+@pytest.mark.slow
 def test_no_bytes_end_in_anything_but_results_or_a_message(tmp_path_factory, data):
     root = tmp_path_factory.mktemp("fuzz")
     folder = save(root, CELLS[0], [0])

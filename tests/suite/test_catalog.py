@@ -101,6 +101,7 @@ def test_a_name_of_an_environment_and_of_a_suite_is_both():
     assert "s2  number > 0; default 3.0" in run("list", "max_of_three").output
 
 
+@pytest.mark.slow
 def test_a_wrong_name_has_a_hint():
     assert "did you mean 'maddpg'?" in str(run("list", "madpg").exception)
     assert "is called 'a\\x1bb'; known: " in str(run("list", "a\x1bb").exception)

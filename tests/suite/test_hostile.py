@@ -138,6 +138,7 @@ MERGES += [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in ra
     ],
     ids=range(18),
 )
+@pytest.mark.slow
 def test_bombs_are_refused_soon(text, message):
     seconds, found = seconds_of(text)
     assert seconds < 4

@@ -42,7 +42,7 @@ def test_table1_has_the_settings_of_its_games_own_suites():
 
     own = keys("max_of_three") | keys("particle_gather")
     table1 = keys("table1")
-    assert len(table1) == 24
+    assert len(table1) == 28
     assert table1.items() <= own.items()
 
 
@@ -179,6 +179,7 @@ THOROUGH = os.environ.get("ROCOMPARE_FUZZ") == "thorough"
     suppress_health_check=list(HealthCheck),
 )
 @given(mutated() | st.text(max_size=200))
+@pytest.mark.slow
 def test_no_input_ends_in_anything_but_a_suite_or_a_message(text):
     try:
         suite = parse_suite(text, "fuzz.yaml")
@@ -363,3 +364,16 @@ def test_policies_are_kept_unless_the_suite_says_otherwise():
     assert other.keep_policies is False
     assert [c.key for c in other.cells()] == [c.key for c in parse_suite(GOOD).cells()]
     assert "keep_policies: " in problems(f"{GOOD}keep_policies: 3\n")[0]
+
+
+def test_what_a_search_took_stands_beside_the_algorithm_and_not_in_the_key():
+    cost = "{trials: 36, dimensions: 12, hours: 0.5}"
+    suite = parse_suite(f"{GOOD}search: {{svnr: {cost}}}\n")
+    found = {algorithm.name: algorithm.search for algorithm in suite.algorithms}
+    assert (found["svnr"].trials, found["svnr"].dimensions, found["svnr"].hours) == (36, 12, 0.5)
+    assert all(cost is None for name, cost in found.items() if name != "svnr")
+    assert [c.key for c in suite.cells()] == [c.key for c in parse_suite(GOOD).cells()]
+    assert "search.svr: the suite has no algorithm 'svr'; did you mean 'svnr'?" in " ".join(
+        problems(f"{GOOD}search: {{svr: {cost}}}\n")
+    )
+    assert "search.svnr.trials" in problems(f"{GOOD}search: {{svnr: {{trials: 0}}}}\n")[0]

@@ -246,6 +246,7 @@ def fresh_path(monkeypatch):
     ],
     ids=["use", "package", "__init__", "env", "factory"],
 )
+@pytest.mark.slow
 def test_a_module_of_the_working_folder_needs_leave(
     tmp_path, monkeypatch, fresh_path, old, new, code, where
 ):

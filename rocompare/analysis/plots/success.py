@@ -152,6 +152,9 @@ def difficulty(data: Data, sweep: Sweep, width: str) -> list[Plot]:
 
 def sensitivity(data: Data, algorithm: str, found: list[Sensitivity], width: str) -> list[Plot]:
     """Success rates of an algorithm's variants, a panel per hyperparameter."""
+    # The variant from which all others differ, if it is one.
+    common = set.intersection(*({name for _, name in one.points} for one in found))
+    base = common.pop() if len(found) > 1 and len(common) == 1 else ""
     scenarios = [s for s in data.scenarios if any(s in one.scenarios for one in found)]
     colors = style.marks([f"scenario {i}" for i in range(len(scenarios))])
     looks = dict(zip(scenarios, colors.values(), strict=True))
@@ -161,7 +164,9 @@ def sensitivity(data: Data, algorithm: str, found: list[Sensitivity], width: str
         columns = min(len(part), 2 if width == "column" else 3)
         rows = -(-len(part) // columns)
         legend = Legend(scenarios, looks, inches)
-        sheet = Sheet(inches, [1.0] * rows, columns, top=legend.height + 0.1, down=0.42, bottom=0.4)
+        sheet = Sheet(
+            inches, [1.0] * rows, columns, top=legend.height + 0.1, down=0.54, bottom=0.52
+        )
         panels = sheet.panels(len(part))
         for axes, one in zip(panels, part, strict=True):
             lines = []
@@ -177,18 +182,31 @@ def sensitivity(data: Data, algorithm: str, found: list[Sensitivity], width: str
             axes.set_xticks(range(len(values)), values)
             axes.set_xlim(-0.5, len(values) - 0.5)
             axes.tick_params(labelbottom=True)
-            axes.set_xlabel(style.fitted(one.parameter, sheet.panel_width, 8))
+            for i, (_, name) in enumerate(one.points):
+                if name == base:
+                    axes.axvspan(i - 0.4, i + 0.4, color="#000000", alpha=0.07, linewidth=0)
         sheet.name_axes(panels, "", "success rate")
         for axes, one in zip(panels, part, strict=True):
-            axes.set_xlabel(style.fitted(one.parameter, sheet.panel_width, 8))
+            axes.set_xlabel(_in_lines(one.parameter, sheet.panel_width))
         legend.draw(sheet.figure)
         figures.append(sheet.figure)
     caption = (
         f"{DEFINITION} The variants in a panel differ in the hyperparameter below it alone, whose "
         "values stand evenly spaced; a line or a mark per scenario."
+        + (f" On grey: {style.shown(base)}, which all panels share." if base else "")
     )
     name, title = style.file_name("sensitivity", algorithm), f"Sensitivity of {algorithm}"
     return style.in_parts(name, title, caption, figures)
+
+
+def _in_lines(parameter: str, inches: float) -> str:
+    """A hyperparameter's name, in two lines if one is too short for it."""
+    words = parameter.split("_")
+    if style.text_width(parameter, 8) <= inches or len(words) == 1:
+        return style.fitted(parameter, inches, 8)
+    breaks = ("_".join(words[:i]) + "_\n" + "_".join(words[i:]) for i in range(1, len(words)))
+    best = min(breaks, key=lambda text: max(map(len, text.split("\n"))))
+    return "\n".join(style.fitted(line, inches, 8) for line in best.split("\n"))
 
 
 def _value(value: object) -> str:

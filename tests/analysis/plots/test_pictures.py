@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rocompare.analysis import plots
-from rocompare.analysis.plots import curves, landscape
+from rocompare.analysis.plots import curves, landscape, success
 from rocompare.analysis.plots.data import Data
 from rocompare.envs.max_of_three import MaxOfThree
 from rocompare.errors import ResultsError
@@ -95,6 +95,7 @@ def test_a_legend_does_not_reach_into_the_panel(crowd):
     assert legend.get_window_extent().y0 >= axes.get_window_extent().y1
 
 
+@pytest.mark.slow
 def test_pictures_that_do_not_fit_a_page_have_parts(crowd):
     names = list(drawn(crowd, only=["landscape"]))
     assert names == [
@@ -252,9 +253,20 @@ def test_a_sweep_and_a_sensitivity_are_drawn(tmp_path):
     assert [t.get_text() for t in panels[0].get_xticklabels()] == ["8", "16", "32"]
     rates = panels[0].lines[0].get_ydata().tolist(), panels[1].lines[0].get_ydata().tolist()
     assert rates == ([1.0, 1.0, 1.0], [1.0, 0.5])
+    # Both panels have the variant of 32 particles, which is marked: the last of one, the first of the other.
+    middles = [box.get_x() + box.get_width() / 2 for axes in panels for box in axes.patches]
+    assert middles == pytest.approx([2, 0])
+    assert "svnr_32, which all panels share" in found["sensitivity-svnr"].caption
+
+
+def test_a_hyperparameters_long_name_stands_in_two_lines():
+    assert success._in_lines("particles", 1.0) == "particles"
+    two = success._in_lines("noise_anneal_start_fraction", 1.2)
+    assert two == "noise_anneal_\nstart_fraction"
 
 
 @pytest.mark.parametrize("returns", [[9.0], [None, None], [3e38, -3e38]])
+@pytest.mark.slow
 def test_one_seed_none_and_huge_returns_are_drawn(returns, tmp_path):
     for scenario in ("three", "two", "gather"):
         save(tmp_path, "svnr", scenario, returns)
@@ -263,6 +275,7 @@ def test_one_seed_none_and_huge_returns_are_drawn(returns, tmp_path):
 
 
 @pytest.mark.parametrize("form", plots.FORMATS)
+@pytest.mark.slow
 def test_the_same_files_give_the_same_bytes(folder, form):
     def render():
         found = drawn(folder, only=["success", "landscape"])

@@ -18,6 +18,7 @@ def folder(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_the_command_writes_files_and_says_what_is_missing(folder, tmp_path):
     out = tmp_path / "new" / "pictures"
     answer = run("plot", folder / "drawn/two", "--out", out, "--format", "pdf", "--format", "svg")
@@ -81,6 +82,7 @@ def test_nothing_but_failures_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     "name", [r"$\frac$", "_x", "a b", "日本", "x\n[red]", "e" * 200, "caf\udce9"]
 )
+@pytest.mark.slow
 def test_hostile_names_are_drawn_as_they_are(name, tmp_path):
     folder = save(tmp_path / "results", "svnr", "two", [9.9, None])
     scenario = folder.parent.parent
