@@ -23,7 +23,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 docs: $(READY)  ## make the pages that come from the program and the results, then the site
-	$(BIN)/python -m rocompare.dev.pages docs results/reference
+	$(BIN)/python -m rocompare.cli.pages docs results/reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 site: $(READY)  ## the site as its pages are

@@ -112,7 +112,7 @@ def check(
     pairs = {name: Cell(now.seeds[name], old.seeds[name], old.cells[name].scale) for name in both}
     judged = judge.judge(pairs, settings) if pairs else None
     if judged is not None and not judged.reachable:
-        raise ResultsError(_unreachable(pairs, settings.alpha))
+        raise ResultsError(_unreachable(pairs, settings.alpha, len(settings.on)))
     verdicts = [_verdict(name, old, now, judged) for name in old.cells]
     notes = [f"in NEW: {note}" for note in now.results.notes]
     notes += [
@@ -199,13 +199,14 @@ def _refuse_other_conditions(both: list[Name], old: _Side, now: _Side) -> None:
             )
 
 
-def _unreachable(pairs: dict[Name, Cell], alpha: float) -> str:
+def _unreachable(pairs: dict[Name, Cell], alpha: float, questions: int) -> str:
     n, m = max(
         ((cell.new.total, cell.reference.total) for cell in pairs.values()),
         key=lambda sizes: -smallest_p(sizes[0], sizes[1], "less"),
     )
-    over = f" over {len(pairs)} cells" if len(pairs) > 1 else ""
-    needed = seeds_needed(alpha / len(pairs), "less")
+    asked = questions * len(pairs)
+    over = f" over {asked} questions" if asked > 1 else ""
+    needed = seeds_needed(alpha / asked, "less")
     return (
         f"--alpha {alpha:g}: these seeds can never reach it, so that no regression would ever be "
         f"found: the smallest p of {n} against {m} seeds is {smallest_p(n, m, 'less'):.2g}{over}; "

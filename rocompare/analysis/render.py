@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -19,7 +20,7 @@ def cell_text(entry: Entry | None, default_n: int, *, plus_minus: str = "±") ->
     """``mean ± std``, with ``n=`` where it is not the usual number or seeds diverged.
 
     Other statistics stand as ``value [low, high]``, success as ``7/10 [0.40, 0.89]``, and cost as
-    ``1.25 s, 1,800 updates, 27,078 parameters``.
+    ``1.25 s, 1,800 updates, 27,078 parameters, search 20×12, 1.3 h``: trials times dimensions.
     """
     if entry is None:
         return "—"
@@ -31,6 +32,10 @@ def cell_text(entry: Entry | None, default_n: int, *, plus_minus: str = "±") ->
         return f"{'diverged' if entry.total else 'failed'} (n=0/{entry.asked})"
     if entry.statistic == "cost":
         text = f"{entry.value:.2f} s, {entry.updates:,} updates, {entry.parameters:,} parameters"
+        if entry.search is None:
+            text += ", search —"
+        else:
+            text += ", search {}×{}, {:.1f} h".format(*entry.search)
     elif entry.statistic in WITH_STD:
         text = f"{_number(entry.value)} {plus_minus} {_number(entry.std)}"
     else:
@@ -87,8 +92,9 @@ def render(table: ReturnTable, form: str) -> str:
 def _long(table: ReturnTable) -> pd.DataFrame:
     rows = [
         {
-            "algorithm": algorithm,
-            "scenario": scenario,
+            "algorithm": _cell(algorithm),
+            "scenario": _cell(scenario),
+            "curriculum": algorithm in table.eased,
             **_measured(entry),
             "n": entry.n,
             "seeds": entry.asked,
@@ -101,6 +107,11 @@ def _long(table: ReturnTable) -> pd.DataFrame:
         if (entry := table.entries.get((algorithm, scenario)))
     ]
     return pd.DataFrame(rows)
+
+
+def _cell(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
 
 
 def _published(entry: Entry) -> dict[str, float | str]:
@@ -116,7 +127,9 @@ def _measured(entry: Entry) -> dict[str, float]:
         return {entry.statistic.removesuffix("-std"): entry.value, "std": entry.std}
     if entry.statistic == "cost":
         costs = {"updates": float(entry.updates), "parameters": float(entry.parameters)}
-        return {"seconds": entry.value, **costs}
+        names = "search_trials", "search_dimensions", "search_hours"
+        search = dict(zip(names, map(float, entry.search or [math.nan] * 3), strict=True))
+        return {"seconds": entry.value, **costs, **search}
     return {entry.statistic: entry.value, "low": entry.low, "high": entry.high}
 
 
@@ -124,7 +137,8 @@ def _markdown(table: ReturnTable, n: int) -> str:
     def row(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cells) + " |"
 
-    lines = [row(["algorithm", *table.scenarios]), row(["---"] * (len(table.scenarios) + 1))]
+    heads = ["algorithm", *map(_in_markdown, table.scenarios)]
+    lines = [row(heads), row(["---"] * len(heads))]
     for algorithm in table.algorithms:
         cells = []
         for scenario in table.scenarios:
@@ -132,29 +146,43 @@ def _markdown(table: ReturnTable, n: int) -> str:
             text = cell_text(entry, n)
             text = f"**{text}**" if entry and entry.best else text
             cells.append(" / ".join(filter(None, [text, published_text(entry)])))
-        lines.append(row([algorithm, *cells]))
-    return (
-        "\n".join([*lines, "", *(f"{note}  " for note in [*table.notes, f"n = {n} seeds."])]) + "\n"
-    )
+        lines.append(row([_in_markdown(table.shown(algorithm)), *cells]))
+    notes = (f"{_in_markdown(note)}  " for note in [*table.notes, f"n = {n} seeds."])
+    return "\n".join([*lines, "", *notes]) + "\n"
+
+
+def _in_markdown(text: str) -> str:
+    """Text that is no markup, in one line. Underscores stay: inside of a word they are none."""
+    return re.sub(r"([\\`*|<>\[\]])", r"\\\1", " ".join(text.split()))
 
 
 _LATEX = str.maketrans(
-    {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "±": r"$\pm$", "—": "--"}
-)
+    {
+        "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
+        "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+        "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "—": "--", "×": r"$\times$",
+        "†": r"$^\dagger$",
+    }
+)  # fmt: skip
+
+
+def _in_latex(text: str) -> str:
+    """Text that is no command, in one line."""
+    return " ".join(text.split()).translate(_LATEX)
 
 
 def _latex(table: ReturnTable, n: int) -> str:
     lines = [
         r"\begin{tabular}{l" + "c" * len(table.scenarios) + "}",
         r"\toprule",
-        " & ".join(["Algorithm", *(s.translate(_LATEX) for s in table.scenarios)]) + r" \\",
+        " & ".join(["Algorithm", *map(_in_latex, table.scenarios)]) + r" \\",
         r"\midrule",
     ]
     for algorithm in table.algorithms:
         cells = []
         for scenario in table.scenarios:
             entry = table.entries.get((algorithm, scenario))
-            text = cell_text(entry, n, plus_minus=r"\pm").translate(_LATEX)
+            text = _in_latex(cell_text(entry, n))
             if entry and entry.n:
                 text = cell_text(entry, n, plus_minus=r"\pm")
                 text = "$" + text.replace(" (", r"\ (").replace(" [", r"\ [") + "$"
@@ -162,9 +190,10 @@ def _latex(table: ReturnTable, n: int) -> str:
             beside = published_text(entry, r"\pm").replace("↑", r"\uparrow")
             beside = f"${beside}$".replace("↓", r"\downarrow") if beside else ""
             cells.append(" / ".join(filter(None, [text, beside])))
-        lines.append(" & ".join([algorithm.translate(_LATEX), *cells]) + r" \\")
+        lines.append(" & ".join([_in_latex(table.shown(algorithm)), *cells]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [f"% {note}" for note in [*table.notes, f"n = {n} seeds."]]
+    # A comment ends with its line, so a note is one line.
+    lines += [f"% {' '.join(note.split())}" for note in [*table.notes, f"n = {n} seeds."]]
     return "\n".join(lines) + "\n"
 
 
@@ -186,7 +215,7 @@ def _html(table: ReturnTable, n: int) -> str:
             text = f"<strong>{text}</strong>" if entry and entry.best else text
             beside = escape(published_text(entry))
             cells.append(f"<td>{'<br>'.join(filter(None, [text, beside]))}</td>")
-        lines.append(row("row", algorithm, cells))
+        lines.append(row("row", table.shown(algorithm), cells))
     return "\n".join([*lines, "</tbody>", "</table>"]) + "\n"
 
 
@@ -195,7 +224,7 @@ def print_table(table: ReturnTable, console: Console) -> None:
     n = usual_n(table)
     # The width without wrapping: the longest name of the first column, then each scenario's
     # longest entry or name, two spaces between.
-    width = max(map(len, ["algorithm", *table.algorithms])) + sum(
+    width = max(map(len, ["algorithm", *map(table.shown, table.algorithms)])) + sum(
         2
         + max(len(s), *(len(cell_text(table.entries.get((a, s)), n)) + 1 for a in table.algorithms))
         for s in table.scenarios
@@ -217,7 +246,7 @@ def print_table(table: ReturnTable, console: Console) -> None:
                     mark = entry.differs or " "
                     cell.append(f"\n{published_text(entry).rstrip('↑↓ ')}{mark}", "not bold dim")
                 cells.append(cell)
-            grid.add_row(Text(algorithm), *cells)
+            grid.add_row(Text(table.shown(algorithm)), *cells)
         console.print(grid)
         console.print()
     marked = "* the best of its column, and whatever the test at 0.05 cannot tell from it"

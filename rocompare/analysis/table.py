@@ -47,9 +47,12 @@ DEFINITIONS = {
     "perceived-ro": "Perceived RO at the end of training: the worst agent's regret of its best "
     f"policy for what it believes of the others{_RO}",
     "cost": "Cost: seconds of training per seed on the machine that trained it (a cell's wall time "
-    "divided by its seeds), with updates and trainable parameters per seed.",
+    "divided by its seeds), with updates and trainable parameters per seed, and what the search "
+    "for the hyperparameters took, trials × dimensions and hours, where the suite says.",
 }
 """By statistic, what the numbers of a table are."""
+EASED = "†"
+"""Mark of an algorithm that was trained with a curriculum."""
 WITH_STD = ("mean-std", "score", "gap", "executed-ro", "perceived-ro")
 """Statistics that are means over seeds, shown with their deviation."""
 MEASURED = {"executed-ro": "executed_ro", "perceived-ro": "perceived_ro", "cost": "seconds"}
@@ -83,6 +86,9 @@ class Entry:
     updates: int = 0
     parameters: int = 0
     """Per seed, for the cost."""
+    search: tuple[int, int, float] | None = None
+    """For the cost: what finding the hyperparameters took, in trials, in dimensions and in hours;
+    None where the suite does not say."""
 
     @property
     def asked(self) -> int:
@@ -108,6 +114,12 @@ class ReturnTable:
     scenarios: list[str]
     entries: dict[tuple[str, str], Entry]
     notes: list[str]
+    eased: frozenset[str] = frozenset()
+    """Algorithms that were trained with a curriculum."""
+
+    def shown(self, algorithm: str) -> str:
+        """The algorithm's name as the table has it."""
+        return algorithm + EASED if algorithm in self.eased else algorithm
 
 
 def return_table(
@@ -179,6 +191,7 @@ def return_table(
             updates=int(columns["updates"][rows[0]]),
             parameters=int(columns["parameters"][rows[0]]),
             statistic=statistic,
+            search=_search(cell),
         )
         if len(numbers):
             samples[cell.name] = _sample(statistic, numbers, len(rows), cell)
@@ -190,7 +203,23 @@ def return_table(
     _mark_best(entries, samples, scenarios)
     notes += _explained(reference, scenarios)
     notes += [f"Failed: {failure.place}: {failure.error}" for failure in results.failures]
-    return ReturnTable(algorithms, scenarios, entries, [*notes, *results.notes])
+    eased = frozenset(c.algorithm for c in results.cells if "curriculum" in c.config["algorithm"])
+    if eased:
+        notes.append(
+            f"{EASED}: trained with a curriculum on the reward, which is knowledge that other rows "
+            "do not have."
+        )
+    return ReturnTable(algorithms, scenarios, entries, [*notes, *results.notes], eased)
+
+
+def _search(cell: StoredCell) -> tuple[int, int, float] | None:
+    """Trials, dimensions and hours that the suite gave for the cell's algorithm."""
+    search = cell.config.get("search")
+    names = "trials", "dimensions", "hours"
+    found: list[Any] = [search.get(n) for n in names] if isinstance(search, dict) else []
+    if len(found) == 3 and all(type(x) in (int, float) and math.isfinite(x) for x in found):
+        return int(found[0]), int(found[1]), float(found[2])
+    return None
 
 
 def _add_failed(

@@ -223,7 +223,7 @@ OnlyOption = Annotated[
     list[str] | None,
     typer.Option(
         help="Only these kinds of pictures, with commas between: success, sweeps, profiles, "
-        "curves, seeds, diagnosis, landscape, episodes.",
+        "ranks, curves, seeds, diagnosis, landscape, episodes.",
         metavar="KINDS",
     ),
 ]

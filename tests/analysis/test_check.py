@@ -120,6 +120,11 @@ def test_another_hyperparameter_is_said(folders):
         (("--tolerance", "nan"), "--tolerance: expected a number of at least 0, got nan"),
         (("--on", "return,speed"), "--on: unknown question 'speed'; known: return, success"),
         (("--alpha", "1e-15"), "these seeds can never reach it"),
+        (("--alpha", "1e-15"), "is 7.3e-12 over 4 questions; train at least 28 seeds"),
+        (
+            ("--alpha", "1e-15", "--on", "return"),
+            "is 7.3e-12 over 2 questions; train at least 28 seeds",
+        ),
     ],
 )
 def test_wrong_options_are_messages(options, message, folders):

@@ -1,5 +1,7 @@
 """Tables: numbers worked out by hand, in every format."""
 
+import csv
+import io
 import json
 import math
 import re
@@ -176,7 +178,72 @@ def test_scores_and_gaps_are_in_units_of_the_game(folder):
 def test_cost_is_seconds_updates_and_parameters(folder):
     found = table_of(folder, "cost")
     text = render.cell_text(found.entries["svnr", PAPER], 4)
-    assert text == "0.50 s, 180 updates, 17 parameters"
+    assert text == "0.50 s, 180 updates, 17 parameters, search —"
+
+
+def test_cost_has_what_the_search_took_where_the_suite_says(tmp_path):
+    searched = SUITE + "search: {svnr: {trials: 20, dimensions: 12, hours: 1.25}}\n"
+    cell = parse_suite(searched).cells()[0]
+    store.save(tmp_path, cell, [make_record(0)], {})
+    found = table_of(tmp_path, "cost")
+    text = render.cell_text(found.entries["svnr", PAPER], 1)
+    assert text.endswith("17 parameters, search 20×12, 1.2 h")
+    row = json.loads(render.render(found, "json"))["cells"][0]
+    assert (row["search_trials"], row["search_hours"]) == (20, 1.25)
+    config = next(tmp_path.rglob("config.yaml"))
+    config.write_text(config.read_text().replace("trials: 20", "trials: many"))
+    found = table_of(tmp_path, "cost")
+    assert render.cell_text(found.entries["svnr", PAPER], 1).endswith("search —")
+
+
+def test_who_had_a_curriculum_is_marked(tmp_path):
+    eased = SUITE.replace("maddpg: {}", "maddpg: {curriculum: {s2: 20}}")
+    for cell in parse_suite(eased).cells()[:2]:
+        store.save(tmp_path, cell, [make_record(0)], {})
+    found = table_of(tmp_path)
+    assert "†: trained with a curriculum on the reward" in " ".join(found.notes)
+    for form, mark in (("rich", "maddpg†"), ("markdown", "| maddpg† |"), ("html", "maddpg†</th>"),
+                       ("latex", r"maddpg$^\dagger$ &")):  # fmt: skip
+        text = render.render(found, form)
+        assert mark in text
+        assert "svnr†" not in text and r"svnr$^" not in text
+    rows = json.loads(render.render(found, "json"))["cells"]
+    assert {row["algorithm"]: row["curriculum"] for row in rows} == {"svnr": False, "maddpg": True}
+
+
+HOSTILE = {
+    "latex": (r"\input{evil}^~_%&#$<>", r"\textbackslash{}input\{evil\}\textasciicircum{}"
+              r"\textasciitilde{}\_\%\&\#\$\textless{}\textgreater{}"),
+    "markdown": ("<img onerror=a>|`b`*[c](d)\\", r"\<img onerror=a\>\|\`b\`\*\[c\](d)\\"),
+    "html": ("<img onerror=a>", "&lt;img onerror=a&gt;"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", HOSTILE)
+def test_names_are_text_in_every_form(form, folder):
+    found = table_of(folder)
+    name, escaped = HOSTILE[form]
+    entries = {(a.replace("svnr", name), s.replace("other", name)): e
+               for (a, s), e in found.entries.items()}  # fmt: skip
+    hostile = replace(
+        found, algorithms=[name, "maddpg"], scenarios=[PAPER, name], entries=entries,
+        notes=[f"a\n{name}"],
+    )  # fmt: skip
+    text = render.render(hostile, form)
+    assert text.count(escaped) == (2 if form == "latex" else 3)  # a note is a comment in LaTeX
+    assert not any(line.startswith(name) for line in text.splitlines())
+    if form != "latex":
+        assert name not in text
+
+
+@pytest.mark.parametrize("start", "=+-@\t\r")
+def test_no_cell_is_a_formula(start, folder):
+    found = table_of(folder)
+    entries = {(f"{start}1+1", s): e for (a, s), e in found.entries.items() if a == "svnr"}
+    text = render.render(replace(found, algorithms=[f"{start}1+1"], entries=entries), "csv")
+    first = [row[0] for row in csv.reader(io.StringIO(text, newline=""))]
+    assert first == ["algorithm", f"'{start}1+1", f"'{start}1+1"]
+    assert "\n-0.5," not in render.render(found, "csv")
 
 
 @pytest.mark.parametrize(

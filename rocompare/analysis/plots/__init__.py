@@ -16,6 +16,7 @@ from rocompare.analysis.plots import (
     episodes,
     landscape,
     profiles,
+    ranks,
     seeds,
     success,
 )
@@ -34,6 +35,7 @@ _OF_ALL: dict[str, Callable[[Data, str], list[Plot]]] = {
     "success": success.rates,
     "sweeps": success.sweeps,
     "profiles": profiles.pictures,
+    "ranks": ranks.pictures,
 }
 _OF_ONE: dict[str, Callable[[Data, str, str], list[Plot]]] = {
     "curves": curves.pictures,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from rocompare.analysis import stats
 from rocompare.analysis.plots import style
 from rocompare.analysis.plots.data import Array, Cell, Data
 from rocompare.analysis.plots.style import Legend, Mark, Plot, Sheet
 
-RESAMPLES = 1_000
-"""Bootstrap resamples of a band, which is only looked at."""
+Range = tuple[float, float]
+NOTHING: Range = math.inf, -math.inf
+"""Where nothing is known of the range of what can be."""
 TOGETHER = 3
 """Algorithms whose single seeds can be told apart in one panel."""
 
@@ -42,7 +44,7 @@ def pictures(data: Data, scenario: str, width: str) -> list[Plot]:
         panels = sheet.panels(len(part))
         for i, (axes, names) in enumerate(zip(panels, part, strict=True)):
             for name in names:
-                _draw(axes, *curves[name], data.looks[name])
+                _draw(axes, *curves[name], declared or NOTHING, data.looks[name])
             cut = style.limit(axes.set_ylim, every, declared, depth=2)
             last = i % columns == columns - 1 or i == len(part) - 1
             style.declared_lines(axes, declared, "y", named=last)
@@ -73,22 +75,29 @@ def _panels(names: list[str], together: bool) -> list[list[str]]:
     return list(groups.values())
 
 
-def _draw(axes: Axes, steps: Array, values: Array, look: Mark) -> None:
+def _draw(axes: Axes, steps: Array, values: Array, range_: Range, look: Mark) -> None:
     # All seeds as one line, interrupted between two.
     gap = np.full((1, values.shape[1]), np.nan)
     x = np.tile(np.append(steps, np.nan), values.shape[1])
     y = np.concatenate([values, gap]).T.ravel()
     axes.plot(x, y, color=look.color, linewidth=0.35, alpha=0.45)
-    draw_mean(axes, steps, values, look, band=0.2)
+    draw_mean(axes, steps, values, range_, look, band=0.2)
     axes.margins(x=0.01)
 
 
 def draw_mean(
-    axes: Axes, steps: Array, values: Array, look: Mark, *, band: float, first: int = 0
+    axes: Axes,
+    steps: Array,
+    values: Array,
+    range_: Range,
+    look: Mark,
+    *,
+    band: float,
+    first: int = 0,
 ) -> None:
     """The mean of ``values [P, n]`` over seeds, with marks from the point ``first`` on, in its
     interval, as opaque as ``band``."""
-    mean, low, high = mean_and_band(values)
+    mean, low, high = mean_and_band(values, range_)
     axes.fill_between(steps, low, high, color=look.color, alpha=band, linewidth=0)
     every = max(len(steps) // 5, 1)
     axes.plot(
@@ -97,38 +106,33 @@ def draw_mean(
     )  # fmt: skip
 
 
-def mean_and_band(values: Array) -> tuple[Array, Array, Array]:
-    """Mean over seeds of ``values [P, n]`` and its 95% interval, ``[P]`` each.
+def mean_and_band(values: Array, range_: Range) -> tuple[Array, Array, Array]:
+    """Mean over seeds of ``values [P, n]`` and its 95% interval
+    (:func:`rocompare.analysis.stats.bounded_interval`), ``[P]`` each.
 
-    The interval is the percentile bootstrap's over seeds: it never leaves the range of the values.
-    Seeds that are NaN at a point are left out of it.
+    Seeds that are NaN at a point are left out of it; a single seed has no interval.
+
+    Args:
+        range_: of what can be; it is widened to what is.
     """
     valid = np.isfinite(values)
-    filled = np.where(valid, values, 0.0)
-    drawn = _drawn(values.shape[1])  # [R, n]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = filled.sum(1) / valid.sum(1)
-        means = (drawn @ filled.T) / (drawn @ valid.T)  # [R, P]
-    # A resample may hold none of the few seeds that have a value.
-    quantile = np.quantile if valid.all() else np.nanquantile
-    low, high = np.full((2, len(values)), np.nan)
-    known = valid.any(1)
-    low[known], high[known] = quantile(means[:, known], [0.025, 0.975], axis=0)
+    found = values[valid]
+    bottom, top = min([range_[0], *found]), max([range_[1], *found])
+    mean, low, high = np.full((3, len(values)), np.nan)
+    for which in np.unique(valid, axis=0):  # points at which the same seeds are left are one call
+        at = (valid == which).all(1)
+        if which.any():
+            kept = values[at][:, which]
+            mean[at] = kept.mean(1)
+            low[at], high[at] = stats.bounded_interval(kept, bottom, top)
     return mean, low, high
-
-
-@functools.cache
-def _drawn(n: int) -> Array:
-    """``[R, n]``: how often each of ``n`` seeds is drawn, in each resample."""
-    chances = np.full(n, 1 / n)
-    return np.random.default_rng(0).multinomial(n, chances, size=RESAMPLES).astype(float)
 
 
 def _caption(cells: dict[str, Cell], names: Sequence[str], cut: bool) -> str:
     text = (
         "Return of decentralised execution. Thin lines: single seeds; bold: their mean; band: its "
-        "95% bootstrap interval over seeds. Dotted: the returns of the optimal and of the safe "
-        "joint behaviour. Steps are counted per seed."
+        "95% interval over seeds, which cannot leave the range of the returns. Dotted: the "
+        "returns of the optimal and of the safe joint behaviour. Steps are counted per seed."
     )
     if any(name != style.untuned(name) for name in names):
         text += " Dashed, with hollow marks: the tuned algorithm."

@@ -46,7 +46,8 @@ def pictures(data: Data, scenario: str, width: str) -> list[Plot]:
     if executed:
         axes = sheet.panel()
         for i, (name, (steps, values)) in enumerate(executed.items()):
-            curves.draw_mean(axes, steps, values, data.looks[name], band=0.12, first=i)
+            look = data.looks[name]
+            curves.draw_mean(axes, steps, values, (0, gap or 0), look, band=0.12, first=i)
         steps = next(iter(executed.values()))[0]
         style.steps_axis(axes, steps)
         axes.margins(x=0.01)
@@ -56,7 +57,7 @@ def pictures(data: Data, scenario: str, width: str) -> list[Plot]:
     if perceived:
         left = style.names_width(perceived, 1.3)
         axes = sheet.panel(len(heights) - 1, left=left + 0.1)
-        _draw_ends(axes, data, perceived)
+        _draw_ends(axes, data, perceived, gap or 0)
         style.row_names(axes, list(perceived), left)
         _from_zero(axes, "x", gap)
         axes.set_xlabel("perceived RO at the end of training")
@@ -67,11 +68,11 @@ def pictures(data: Data, scenario: str, width: str) -> list[Plot]:
     return [Plot(name, title, _caption(bool(perceived)), sheet.figure, scenario)]
 
 
-def _draw_ends(axes: Axes, data: Data, perceived: dict[str, Array]) -> None:
+def _draw_ends(axes: Axes, data: Data, perceived: dict[str, Array], gap: float) -> None:
     """A point per seed, the mean in its interval as a mark."""
     for row, (name, values) in enumerate(perceived.items()):
         look = data.looks[name]
-        (mean,), (low,), (high,) = curves.mean_and_band(values[None])
+        (mean,), (low,), (high,) = curves.mean_and_band(values[None], (0, gap))
         axes.plot(values, np.full(len(values), row), "|", color=look.color, ms=4, alpha=0.5)
         axes.plot([low, high], [row, row], color=look.color, linewidth=1.4, alpha=0.55)
         axes.plot(mean, row, look.marker, color=look.color, mfc=look.fill, clip_on=False, zorder=3)
@@ -97,7 +98,7 @@ def _caption(perceived: bool) -> str:
     text = (
         "In units of reward. Executed RO: what the agent with the most to gain would gain by "
         "answering what the others execute, 0 in every equilibrium; in games of several steps it "
-        "is estimated from below. Line: mean over seeds in its 95% bootstrap interval."
+        "is estimated from below. Line: mean over seeds in its 95% interval."
     )
     if perceived:
         text += (

@@ -1,5 +1,7 @@
 """Pictures: what they show, that nothing is cut, and that they are the same bytes each time."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -60,7 +62,22 @@ def words(plot):
 def test_every_picture_that_the_data_allow(pictures):
     kinds = ("curves", "seeds", "diagnosis", "landscape")
     names = [f"{kind}-{scenario}" for scenario in ("three", "two") for kind in kinds]
-    assert list(pictures) == ["success", "profiles", *names]
+    assert list(pictures) == ["success", "profiles", "ranks", *names]
+
+
+def test_bars_join_those_that_seeds_cannot_tell_apart(tmp_path):
+    """Ten seeds of each: the first two differ by less than their spread, the third by far more."""
+    spread = np.linspace(-1, 1, 10)
+    for name, mean in (("svnr", 8.0), ("maddpg", 7.9), ("masql", 1.0)):
+        save(tmp_path, name, "three", (mean + spread).tolist())
+        save(tmp_path, name, "two", (mean + 0.5 * spread).tolist())
+    plot = drawn(tmp_path, only=["ranks"])["ranks"]
+    (axes,) = plot.figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["svnr", "maddpg", "masql"]
+    assert [text.get_text() for text in axes.texts] == ["1.0", "2.0", "3.0"]
+    bars = [list(line.get_ydata()) for line in axes.lines if len(line.get_xdata()) == 2]
+    assert bars == [[0, 1], [0, 1]]  # the bar and its dots
+    assert "over 2 scenarios" in plot.caption
 
 
 def test_only_some_kinds(folder):
@@ -144,23 +161,29 @@ def test_profiles_are_of_the_largest_block_of_cells(pictures):
     assert "2 scenarios (three, two)" in caption and "have seeds: mine." in caption
 
 
-def test_the_band_of_a_mean_stays_in_the_range_of_the_values():
-    # Of two seeds a resample is one twice (a quarter each) or both: so the band is their range.
-    mean, low, high = curves.mean_and_band(np.array([[0.0, 10.0]]))
-    assert (mean.tolist(), low.tolist(), high.tolist()) == ([5.0], [0.0], [10.0])
+def test_the_band_of_a_mean_stays_in_the_range_of_what_can_be():
+    # Half of ten seeds at either end: Wilson's interval of 5 of 10 with Student's quantile, and
+    # the sample's variance, 10/9 of the rate's.
+    values = np.array([[0.0, 10.0] * 5])
+    mean, low, high = curves.mean_and_band(values, (0.0, 10.0))
+    k = 2.262157**2 * (10 / 9) / 10
+    half = math.sqrt(k / 4 + k * k / 4) / (1 + k)
+    assert (mean[0], low[0], high[0]) == pytest.approx((5, 5 - 10 * half, 5 + 10 * half), abs=1e-4)
     values = np.random.default_rng(0).normal(size=(3, 5)) ** 3
-    mean, low, high = curves.mean_and_band(values)
-    assert (low >= values.min(1)).all() and (high <= values.max(1)).all()
+    mean, low, high = curves.mean_and_band(values, curves.NOTHING)
+    assert (low >= values.min()).all() and (high <= values.max()).all()
     assert (low < mean).all() and (mean < high).all()
 
 
 def test_a_seed_that_diverged_leaves_the_mean():
     mean, low, high = curves.mean_and_band(
-        np.array([[1.0, 2.0, 3.0], [1.0, 1.0, np.nan], [np.nan] * 3])
+        np.array([[1.0, 2.0, 3.0], [1.0, 1.0, np.nan], [np.nan, 2.0, np.nan], [np.nan] * 3]),
+        (0.0, 4.0),
     )
-    assert mean[:2].tolist() == [2.0, 1.0] and np.isnan(mean[2])
-    assert (low[1], high[1]) == (1.0, 1.0)
-    assert np.isnan([low[2], high[2]]).all()
+    assert mean[:3].tolist() == [2.0, 1.0, 2.0] and np.isnan(mean[3])
+    assert (low[1], high[1]) == pytest.approx((1.0, 1.0))
+    assert 0 <= low[0] < 2 < high[0] <= 4
+    assert np.isnan([low[2:], high[2:]]).all()  # one seed, and none
 
 
 def test_perceived_ro_is_shown_at_the_end_alone(pictures):

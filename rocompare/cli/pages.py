@@ -1,6 +1,6 @@
 """Pages of the docs that are made from the program and from results, so that they cannot lie.
 
-    python -m rocompare.dev.pages DOCS RESULTS
+    python -m rocompare.cli.pages DOCS RESULTS
 
 writes ``commands.md``, ``algorithms.md`` and ``methods.md`` into the folder DOCS.
 """

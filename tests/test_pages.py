@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 import rocompare
-from rocompare.cli import app
-from rocompare.dev import pages
+from rocompare.cli import app, pages
 from rocompare.suite import registry
 from tests.support.made_up import run
 
