@@ -94,7 +94,7 @@ def test_an_arrow_where_ours_lies_wholly_above_the_published_value(tmp_path):
 
 def test_well_formed_and_self_contained(page):
     loads = Outline(page).loads
-    assert len(loads) == 6
+    assert len(loads) == 7
     assert all(value.startswith("data:image/png;base64,") for value in loads)
 
 

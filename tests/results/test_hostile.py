@@ -31,6 +31,8 @@ COMMANDS = {
     "diagnose": ["diagnose", "R"],
     "plot": ["plot", "R", "--out", "OUT", "--only", "success"],
     "report": ["report", "R", "--out", "OUT", "--only", "success"],
+    "export": ["export", "R", "--format", "rliable", "--out", "OUT"],
+    "play": ["play", "R"],
     "clean": ["clean", "R", "SUITE", "--yes"],
     "list": ["list", "R"],
 }  # fmt: skip
