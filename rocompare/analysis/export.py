@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from rocompare.analysis import stats
-from rocompare.errors import ResultsError
+from rocompare.errors import ResultsError, printable
 from rocompare.results import files, records
 from rocompare.results.reader import RETURN_COLUMNS, Results, StoredCell
 from rocompare.results.records import Execution, SeedRecord
@@ -41,7 +41,7 @@ def export(path: Path, form: str, out: Path, execution: Execution = "decentralis
     files.check_out(out)
     data, notes = FORMS[form](path, execution)
     files.write_out(out, data)
-    return notes
+    return [printable(note) for note in notes]
 
 
 def marl_eval(path: Path, execution: Execution) -> tuple[str, list[str]]:

@@ -17,6 +17,7 @@ from rocompare.analysis import escape
 from tests.support import made_up
 from tests.support.drawn import save
 
+pytestmark = pytest.mark.slow
 COMMANDS = {
     "table": ["table", "R"],
     **{f"table {form}": ["table", "R", "--format", form]
@@ -37,9 +38,6 @@ COMMANDS = {
     "list": ["list", "R"],
 }  # fmt: skip
 """Every command that reads results, R. One that is added is a line here."""
-FAST = [
-    pytest.param(c, marks=[pytest.mark.slow] if c in ("plot", "report") else []) for c in COMMANDS
-]
 FORMATS = [c for c in COMMANDS if " " in c]
 """They read what their command reads without a format."""
 NAMES = [
@@ -69,7 +67,7 @@ def folder_of(root, name):
     scenario.rename(scenario.with_name(name))
 
 
-@pytest.mark.parametrize("command", FAST)
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_names_of_folders_are_text(name, command, tmp_path, monkeypatch, capsys):
     folder_of(tmp_path, name)
@@ -133,7 +131,7 @@ FILES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", [c for c in FAST if c.values[0] not in ("list", *FORMATS)])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("list", *FORMATS)])
 @pytest.mark.parametrize("kind", FILES)
 def test_files_are_read_or_refused_within_seconds(kind, command, tmp_path, monkeypatch, capsys):
     folder_of(tmp_path, "other")
