@@ -618,10 +618,10 @@ def test_validate_and_doctor_refuse_them_too(name, tmp_path):
     file.write_text(SUITE.format(factory=f"{HERE}:{name}", more=""))
     with pytest.raises(UnfitEnvironment) as expected:
         Parallel.probe(Parallel.Config(factory=f"{HERE}:{name}", horizon=4))
-    refused = run("validate", file).exception
+    refused = run("validate", file, "--allow-local-code").exception
     assert isinstance(refused, SuiteError)
     assert refused.problems == [f"{file}:8: scenarios.countdown.factory: {expected.value}"]
-    examined = run("doctor", f"{HERE}:{name}").exception
+    examined = run("doctor", f"{HERE}:{name}", "--allow-local-code").exception
     assert isinstance(examined, UnfitEnvironment)
     assert str(examined) == str(expected.value)
 
@@ -629,9 +629,9 @@ def test_validate_and_doctor_refuse_them_too(name, tmp_path):
 def test_validate_tells_which_actions_an_algorithm_cannot_take(tmp_path):
     file = tmp_path / "suite.yaml"
     file.write_text(SUITE.format(factory=f"{HERE}:Numbers", more=""))
-    load_suite(file)  # nobody asked to build it
+    load_suite(file, allow_local_code=True)  # nobody asked to build it
     Countdown.opened = 0
-    assert "its actions are discrete, which" in str(run("validate", file).exception)
+    assert "its actions are discrete, which" in str(run("validate", file, "--allow-local-code").exception)
     gc.collect()
     assert Countdown.opened == 0
 
