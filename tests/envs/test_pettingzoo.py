@@ -631,7 +631,9 @@ def test_validate_tells_which_actions_an_algorithm_cannot_take(tmp_path):
     file.write_text(SUITE.format(factory=f"{HERE}:Numbers", more=""))
     load_suite(file, allow_local_code=True)  # nobody asked to build it
     Countdown.opened = 0
-    assert "its actions are discrete, which" in str(run("validate", file, "--allow-local-code").exception)
+    assert "its actions are discrete, which" in str(
+        run("validate", file, "--allow-local-code").exception
+    )
     gc.collect()
     assert Countdown.opened == 0
 
