@@ -164,7 +164,8 @@ def _successes(results: Results) -> dict[str, dict[_Family, tuple[int, int]]]:
     counts: dict[str, dict[_Family, tuple[int, int]]] = {}
     for cell, rows in results.by_cell():
         family = _family(cell)
-        if family is None or cell.suite in ABLATIONS or rows["success"].isna().any():
+        unknown = rows["return"].isna() & ~rows["diverged"] | rows["success"].isna()
+        if family is None or cell.suite in ABLATIONS or unknown.any():
             continue
         own = counts.setdefault(cell.algorithm, {})
         good, total = own.get(family, (0, 0))
