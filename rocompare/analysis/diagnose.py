@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -47,23 +48,56 @@ def render(path: str | Path) -> str:
         lines.append(f"  {'algorithm':<{width}}{shares:<{block}}  {shares}")
         for cell in (cell for cell in results.cells if cell.label == label):
             own = rows.iloc[groups[label, cell.algorithm]]
-            parts = [_quarters(own.dropna(subset=[name]), name) for name in ro.COLUMNS]
+            parts = [_quarters(own, name) for name in ro.COLUMNS]
             lines.append(f"  {cell.algorithm:<{width}}{'  '.join(parts)}".rstrip())
             missing += _why_not(cell, own)
         lines.append("")
     return escapes.terminal([*lines, *NOTES, *dict.fromkeys(missing), *results.notes])
 
 
-def _quarters(rows: pd.DataFrame, name: str) -> str:
-    """Means at the first evaluation at or after each quarter; at the end with its deviation."""
+def render_json(path: str | Path) -> str:
+    """The same as JSON: of each cell, measure and quarter the mean, the deviation and the seeds."""
+    results = Results(path, details=True)
+    rows = results.curves()
+    groups = rows.groupby(["label", "algorithm"], sort=False).indices
+    found = [
+        {
+            "scenario": cell.label,
+            "algorithm": cell.algorithm,
+            "measure": name,
+            "share": share,
+            "env_steps": step,
+            "mean": float(values.mean()),
+            "std": float(values.std(ddof=1)) if len(values) > 1 else None,
+            "seeds": len(values),
+        }
+        for cell in results.cells
+        for name in ro.COLUMNS
+        for share, step, values in _at_quarters(rows.iloc[groups[cell.label, cell.algorithm]], name)
+    ]
+    data = {"measurements": found, "notes": [*NOTES, *results.notes]}
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
+
+
+def _at_quarters(rows: pd.DataFrame, name: str) -> list[tuple[float, int, pd.Series[float]]]:
+    """Share, environment steps and the seeds' values at the first evaluation with any at or after
+    each quarter; nothing where nothing was measured."""
+    rows = rows.dropna(subset=[name])
     steps = sorted(int(step) for step in rows["env_steps"].unique())
     if not steps:
+        return []
+    at = [next(step for step in steps if step >= share * steps[-1]) for share in QUARTERS]
+    values = [rows[rows["env_steps"] == step][name] for step in at]
+    return list(zip(QUARTERS, at, values, strict=True))
+
+
+def _quarters(rows: pd.DataFrame, name: str) -> str:
+    """Means at each quarter; at the end with its deviation."""
+    found = _at_quarters(rows, name)
+    if not found:
         return f"{'n/a':>8}" * len(QUARTERS) + " " * 9
-    texts = []
-    for share in QUARTERS:
-        at = next(step for step in steps if step >= share * steps[-1])
-        values = rows[rows["env_steps"] == at][name].dropna()
-        texts.append(f"{values.mean():.2f}" if len(values) else "n/a")
+    texts = [f"{values.mean():.2f}" for _, _, values in found]
+    values = found[-1][2]
     end = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
     return "".join(f"{text:>8}" for text in texts) + f"{end:<9}"
 

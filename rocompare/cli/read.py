@@ -124,11 +124,15 @@ def export(
 @app.command()
 def diagnose(
     results: ResultsArgument,
+    form: Annotated[
+        TextOrJson, typer.Option("--format", help="Form of the output.")
+    ] = TextOrJson.text,
 ) -> None:
     """Tell when each algorithm over-generalizes: executed and perceived RO over training."""
     from rocompare.analysis import diagnose as diagnose_module
 
-    typer.echo(diagnose_module.render(results), nl=False)
+    render = diagnose_module.render_json if form is TextOrJson.json else diagnose_module.render
+    typer.echo(render(results), nl=False)
 
 
 @app.command()

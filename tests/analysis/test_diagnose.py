@@ -1,5 +1,7 @@
 """`rocompare diagnose` and the tables of executed and perceived RO, on numbers written by hand."""
 
+import json
+
 import pytest
 
 from rocompare.analysis import render, table
@@ -68,6 +70,18 @@ def test_the_report(folder):
     assert "wide · maddpg: neither was measured" in answer.output
     for place in ("narrow · silent", "ten · svnr", "gather · svnr"):
         assert f"n/a: {place}: perceived RO was not measured: it needs" in answer.output
+
+
+def test_json_has_the_same_numbers(folder):
+    data = json.loads(run("diagnose", folder, "--format", "json").output)
+    rows = [r for r in data["measurements"] if (r["scenario"], r["algorithm"]) == ("wide", "svnr")]
+    assert [(r["share"], r["env_steps"]) for r in rows[:4]] == [
+        (0.25, 40), (0.5, 60), (0.75, 80), (1.0, 100),
+    ]  # fmt: skip
+    assert [r["mean"] for r in rows[4:]] == [7, 5, 3, 1]
+    assert rows[7]["std"] == pytest.approx(2**0.5)
+    assert {r["seeds"] for r in rows} == {2}
+    assert not [r for r in data["measurements"] if r["algorithm"] == "maddpg"]
 
 
 def test_tables(folder):

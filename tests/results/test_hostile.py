@@ -30,6 +30,7 @@ COMMANDS = {
     "check json": ["check", "R", "--against", "R", "--format", "json"],
     "check junit": ["check", "R", "--against", "R", "--format", "junit"],
     "diagnose": ["diagnose", "R"],
+    "diagnose json": ["diagnose", "R", "--format", "json"],
     "plot": ["plot", "R", "--out", "OUT", "--only", "success"],
     "report": ["report", "R", "--out", "OUT", "--only", "success"],
     "export": ["export", "R", "--format", "rliable", "--out", "OUT"],
