@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -179,6 +180,33 @@ def test_table_formats(done):
     latex = rocompare("table", folder / "results", "--format", "latex").stdout
     assert r"\toprule" in latex
     assert latex.count(r"\pm") == 4
+
+
+def test_a_width_of_0_is_80(done):
+    folder, _ = done
+    zero, eighty = (rocompare("table", folder / "results", COLUMNS=w).stdout for w in ("0", "80"))
+    assert zero == eighty != ""
+
+
+def test_work_goes_on_without_a_standard_output(done, tmp_path):
+    """As `rocompare ... >&-`: the exit codes are those of the work."""
+    folder, _ = done
+    for arguments, code in (
+        (["run", folder / "tiny.yaml", "--results", tmp_path, "--algorithm", "maddpg"], 0),
+        (["table", folder / "results"], 0),
+        (["table", "none"], 2),
+    ):
+        command = shlex.join([sys.executable, "-m", "rocompare", *map(str, arguments)])
+        answer = subprocess.run(
+            ["sh", "-c", f"{command} >&-"], stderr=subprocess.PIPE, text=True, check=False
+        )
+        assert answer.returncode == code, answer.stderr
+        assert "Traceback" not in answer.stderr
+    assert list(tmp_path.rglob("seed_0.json"))
+
+
+def test_the_version_is_printed_whatever_follows():
+    assert rocompare("--version", "list").stdout == rocompare("--version").stdout
 
 
 @pytest.mark.parametrize("width", ["40", "60", "100", "300"])
