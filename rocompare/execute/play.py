@@ -128,7 +128,8 @@ def _drawn(policy: Policy, background: Callable[[Any], None], path: NDArray[Any]
         background(axes)
         for i, trail in enumerate(path[: t + 1].transpose(1, 0, 2)):
             axes.plot(*trail.T, "-", color=f"C{i}", linewidth=1, alpha=0.5)
-            axes.plot(*trail[-1], "o", color=f"C{i}", ms=9, zorder=3, clip_on=False)
+            fill = f"C{i}" if i < policy.spec.n_agents else "white"  # what no agent moves
+            axes.plot(*trail[-1], "o", color=f"C{i}", mfc=fill, ms=9, zorder=3, clip_on=False)
         axes.set_title(f"{cell.algorithm.name} on {cell.scenario.name}, t = {t}"[:60], fontsize=8)
         canvas.draw()
         frames.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
