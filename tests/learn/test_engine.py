@@ -340,7 +340,7 @@ scenarios: {{easy: {{env: {game_for(algorithm)}}}}}
     ).cells()[0]
     whole = train_cell(chosen)
     path = tmp_path / "checkpoint.pt"
-    for stop_at in (1, 13, 30, 59):
+    for stop_at in (13, 59):
         asked = iter(range(1, 100))
         with pytest.raises(Interrupted):
             train_cell(chosen, should_stop=lambda a=asked, s=stop_at: next(a) >= s, checkpoint=path)
