@@ -49,7 +49,9 @@ def marl_eval(path: Path, execution: Execution) -> tuple[str, list[str]]:
     Evaluation Protocol for Cooperative MARL"): environment, task, algorithm, run, step.
 
     A step holds the mean return of an evaluation, and of how many episodes it is the mean;
-    ``absolute_metrics`` the returns of all episodes of the last evaluation.
+    ``absolute_metrics`` the returns of all episodes of the last evaluation. Names of environments
+    and tasks are in lower case, since marl-eval looks them up so. It takes no missing numbers: what
+    is not finite counts as a score of -1, and where there are no scores its run is left out.
     """
     results = Results(path, details=True)
     found: dict[str, Any] = {}
@@ -58,15 +60,20 @@ def marl_eval(path: Path, execution: Execution) -> tuple[str, list[str]]:
         runs = {
             f"seed_{seed}": _run(cell, record, execution)
             for seed, record in results.records[cell.place].items()
-            if execution in record.returns
+            if execution in record.returns and (cell.scale is not None or not record.diverged)
         }
+        lost = sum(record.diverged for record in results.records[cell.place].values())
+        if lost:
+            done = "left out" if cell.scale is None else "count as a score of -1"
+            notes.append(f"{cell.place}: {lost} diverged seeds {done}")
         if not runs:
             notes.append(f"left out: {cell.place}: no {execution} returns")
             continue
         if cell.scale is None:
             notes.append(f"without scores: {cell.place}: its game declares no returns")
         env = registry.short_name("environment", cell.config["scenario"]["env"])
-        found.setdefault(env, {}).setdefault(cell.label, {})[cell.algorithm] = runs
+        tasks = found.setdefault(env.lower(), {})
+        tasks.setdefault(cell.label.lower(), {})[cell.algorithm] = runs
     if not found:
         raise ResultsError(f"{path}: no {execution} returns here")
     return json.dumps(found, indent=1) + "\n", notes
@@ -82,13 +89,13 @@ def _run(cell: StoredCell, record: SeedRecord, execution: Execution) -> dict[str
     return {**steps, "absolute_metrics": _metrics(cell, record.returns[execution])}
 
 
-def _metrics(cell: StoredCell, values: list[float | None]) -> dict[str, list[float | None]]:
-    """Returns, and their scores where there are any; null where a value was not finite."""
-    if cell.scale is None:
-        return {"return": values}
+def _metrics(cell: StoredCell, values: list[float | None]) -> dict[str, list[float]]:
+    """Returns, and their scores where there are any."""
     safe, optimal = cell.safe_return, cell.optimal_return
-    scores = [None if v is None else records.score(v, safe, optimal) for v in values]
-    return {"return": values, "score": scores}
+    if safe is None or optimal is None:
+        return {"return": [v for v in values if v is not None]}
+    returns = [2 * safe - optimal if v is None else v for v in values]
+    return {"return": returns, "score": [records.score(v, safe, optimal) for v in returns]}
 
 
 def rliable(path: Path, execution: Execution) -> tuple[str, list[str]]:

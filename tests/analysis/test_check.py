@@ -120,10 +120,11 @@ def test_another_hyperparameter_is_said(folders):
         (("--tolerance", "nan"), "--tolerance: expected a number of at least 0, got nan"),
         (("--on", "return,speed"), "--on: unknown question 'speed'; known: return, success"),
         (("--alpha", "1e-15"), "these seeds can never reach it"),
-        (("--alpha", "1e-15"), "is 7.3e-12 over 4 questions; train at least 28 seeds"),
+        # 1 / C(44, 22) = 4.75e-13 and 1 / C(46, 23) = 1.21e-13, against 1.5e-12 / 4 and / 2
+        (("--alpha", "1.5e-12"), "is 7.3e-12 over 4 questions; train at least 23 seeds"),
         (
-            ("--alpha", "1e-15", "--on", "return"),
-            "is 7.3e-12 over 2 questions; train at least 28 seeds",
+            ("--alpha", "1.5e-12", "--on", "return"),
+            "is 7.3e-12 over 2 questions; train at least 22 seeds",
         ),
     ],
 )

@@ -59,7 +59,7 @@ def pictures(data: Data, scenario: str, width: str) -> list[Plot]:
     return style.in_parts(
         style.file_name("curves", scenario),
         f"Learning curves on {scenario}",
-        _caption(data.of(scenario), list(curves), cut),
+        _caption(data.of(scenario), list(curves), cut, declared is not None),
         figures,
         scenario,
     )
@@ -128,11 +128,14 @@ def mean_and_band(values: Array, range_: Range) -> tuple[Array, Array, Array]:
     return mean, low, high
 
 
-def _caption(cells: dict[str, Cell], names: Sequence[str], cut: bool) -> str:
+def _caption(cells: dict[str, Cell], names: Sequence[str], cut: bool, known: bool) -> str:
     text = (
         "Return of decentralised execution. Thin lines: single seeds; bold: their mean; band: its "
-        "95% interval over seeds, which cannot leave the range of the returns. Dotted: the "
-        "returns of the optimal and of the safe joint behaviour. Steps are counted per seed."
+        "95% interval over seeds, which cannot leave the range from the "
+        + ("safe to the optimal return, or of what was seen" if known else "least to the most seen")
+        + ". "
+        + ("Dotted: the returns of the optimal and of the safe joint behaviour. " if known else "")
+        + "Steps are counted per seed."
     )
     if any(name != style.untuned(name) for name in names):
         text += " Dashed, with hollow marks: the tuned algorithm."
