@@ -414,7 +414,9 @@ def _walk(root: Path) -> Iterator[_Found]:
             stamps = stamps_of(inside)
             failed = any(entry.name == FAILURE for entry in inside)
             if CONFIG in stamps or failed:
-                names = ("", "", "", "", *folder.parts)[-4:]
+                # pandas' columns of text hold no bytes that are not UTF-8, as names of folders may.
+                parts = (part.encode(errors="backslashreplace").decode() for part in folder.parts)
+                names = ("", "", "", "", *parts)[-4:]
                 place = root / folder.relative_to(above)
                 found.append(
                     _Found(

@@ -26,7 +26,8 @@ def test_the_command_writes_files_and_says_what_is_missing(folder, tmp_path):
     assert r"\x1b[31mboom" in answer.output and "diverged" in answer.output
     assert "\x1b" not in answer.output
     magic = {"svg": b"<?xml", "pdf": b"%PDF"}
-    names = ("success", "profiles", "landscape-two", "seeds-two", "curves-two", "diagnosis-two")
+    of_one = ("landscape-two", "seeds-two", "curves-two", "diagnosis-two")
+    names = ("success", "profiles", "ranks", *of_one)
     for name in names:
         for form, start in magic.items():
             assert (out / f"{name}.{form}").read_bytes().startswith(start)
