@@ -72,8 +72,13 @@ def marl_eval(path: Path, execution: Execution) -> tuple[str, list[str]]:
         if cell.scale is None:
             notes.append(f"without scores: {cell.place}: its game declares no returns")
         env = registry.short_name("environment", cell.config["scenario"]["env"])
-        tasks = found.setdefault(env.lower(), {})
-        tasks.setdefault(cell.label.lower(), {})[cell.algorithm] = runs
+        task = found.setdefault(env.lower(), {}).setdefault(cell.label.lower(), {})
+        if cell.algorithm in task:
+            raise ResultsError(
+                f"{path}: {cell.place} has the same name in lower case as another cell, and "
+                "marl-eval reads no capitals; export a part of the folder, or rename the scenario"
+            )
+        task[cell.algorithm] = runs
     if not found:
         raise ResultsError(f"{path}: no {execution} returns here")
     return json.dumps(found, indent=1) + "\n", notes

@@ -150,6 +150,21 @@ scenarios: {walk: {env: "tests.support.probe:Walk", known: false}}
         export.rliable(tmp_path / "results", "decentralised")
 
 
+def test_names_that_differ_in_capitals_alone_are_refused(tmp_path):
+    text = """
+name: capitals
+seeds: 1
+budget: {env_steps: 100}
+evaluation: {episodes: 2, points: 2}
+algorithms: {maddpg: {}}
+scenarios: {Wide: {env: max_of_three, s2: 3.0}, wide: {env: max_of_three, s2: 2.0}}
+"""
+    for cell in parse_suite(text).cells():
+        store.save(tmp_path, cell, [seed_result(0, 3.0)], {})
+    with pytest.raises(ResultsError, match="same name in lower case as another cell"):
+        export.marl_eval(tmp_path, "decentralised")
+
+
 def test_an_execution_that_nobody_has_is_said(results):
     with pytest.raises(ResultsError, match="no shared returns here"):
         export.marl_eval(results, "shared")
